@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+#
+#   make            build everything into .output/
+#   make demo       hang a real process, diagnose it from outside, run the control
+#   make check      install what is missing, build, run all tests
+#   make bench      measure; tables on stdout, rows in .output/bench.json
+#   make install    DESTDIR and PREFIX are honoured
+#
+# V=1 shows the commands.
+
+VERSION := 0.1.0
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+OUT     ?= .output
+CC      ?= gcc
+AR      ?= ar
+SAN     ?=
+CFLAGS  ?= -O2 -g
+PKG_CONFIG ?= pkg-config
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
+INC  := -Iprobes -Ilib -Ianalysis -Itools
+ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) \
+	-D_GNU_SOURCE -DBHTRACE_VERSION='"$(VERSION)"' $(INC) -MMD -MP
+ALL_LDFLAGS = $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN))
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(patsubst $(OUT)/%,%,$(2))';)
+
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.PHONY: all
+all:
+
+# --- sources -----------------------------------------------------------------
+
+KIT_SRC      := $(wildcard probes/*.c)
+LIB_SRC      := $(wildcard lib/*.c)
+ANALYSIS_SRC := $(wildcard analysis/*.c analysis/*/*.c)
+TOOLS_SRC    := $(wildcard tools/*.c)
+UNIT_SRC     := $(wildcard tests/unit/test_*.c)
+
+obj = $(patsubst %.c,$(OUT)/obj/$(1)/%.o,$(2))
+KIT_OBJ      := $(call obj,pic,$(KIT_SRC))
+LIB_OBJ      := $(call obj,pic,$(LIB_SRC))
+ANALYSIS_OBJ := $(call obj,exe,$(ANALYSIS_SRC))
+KIT_SCHEMA   := $(call obj,exe,probes/schema.c)
+TOOLS_OBJ    := $(call obj,exe,$(TOOLS_SRC))
+
+$(OUT)/obj/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -c $< -o $@
+
+$(OUT)/obj/exe/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+# --- libbh -------------------------------------------------------------------
+
+SO := libbh.so.0
+# nodelete: a thread that outlives dlclose() still owns a ring whose thread-exit
+# hook is code of this library.
+$(OUT)/libbh.so.$(VERSION): $(KIT_OBJ) $(LIB_OBJ) lib/libbh.map
+	$(call say,LINK,$@)$(CC) -shared -pthread -Wl,-soname,$(SO) -Wl,--version-script=lib/libbh.map \
+		-Wl,-z,nodelete -Wl,-z,defs $(ALL_LDFLAGS) $(KIT_OBJ) $(LIB_OBJ) -o $@
+
+$(OUT)/$(SO) $(OUT)/libbh.so: $(OUT)/libbh.so.$(VERSION)
+	$(Q)ln -sf $(<F) $@
+
+$(OUT)/libbh.a: $(KIT_OBJ) $(LIB_OBJ)
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
+
+$(OUT)/libbh.pc: lib/libbh.pc.in Makefile
+	@mkdir -p $(@D)
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
+
+LIBBH := $(OUT)/$(SO) $(OUT)/libbh.so $(OUT)/libbh.a $(OUT)/libbh.pc
+
+# --- bhtrace -----------------------------------------------------------------
+
+$(OUT)/libanalysis.a: $(ANALYSIS_OBJ) $(KIT_SCHEMA)
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
+
+$(OUT)/bhtrace: $(TOOLS_OBJ) $(OUT)/libanalysis.a
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -ljansson -o $@
+
+all: $(LIBBH) $(OUT)/bhtrace
+
+# --- everything else has its own file ------------------------------------------
+
+include tests/tests.mk
+
+.PHONY: install clean deps lint
+install: $(LIBBH) $(OUT)/bhtrace
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include \
+		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 755 $(OUT)/bhtrace $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(OUT)/libbh.so.$(VERSION) $(OUT)/libbh.a $(DESTDIR)$(LIBDIR)/
+	ln -sf libbh.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SO)
+	ln -sf $(SO) $(DESTDIR)$(LIBDIR)/libbh.so
+	install -m 644 $(OUT)/libbh.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
+	install -m 644 lib/bh.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 tools/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 lib/man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3/
+
+clean:
+	rm -rf $(OUT)
+
+-include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)

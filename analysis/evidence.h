@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * evidence.h - what was seen of a process, apart from its events
+ *
+ * A sample is one look at the state: the loops and bottom halves from the
+ * target's registry and the threads and file descriptors from the kernel. One
+ * sample proves nothing: evidence of a live process has two, and what did not
+ * change between them is stable. A core has one.
+ *
+ * All times are ticks of the target's bhp_clock(), unless a name says ns.
+ */
+#ifndef BHT_EVIDENCE_H
+#define BHT_EVIDENCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "flight.h"
+
+struct bht_loop {
+	uint64_t addr;
+	uint64_t serial;
+	char name[BHP_NAME_SIZE]; /* as the target wrote it: escape before printing */
+	uint32_t protocol;        /* enum bhp_protocol */
+	uint32_t owner;           /* tid in the observer's namespace, 0 when nobody polled yet */
+	uint32_t where;           /* enum bhp_where */
+	uint32_t depth;
+	uint64_t iteration;
+	uint32_t notify_me;       /* enum bhp_notify_me */
+	int32_t notifier_fd;
+	int32_t poll_fd;          /* epoll set, -1 for none */
+	uint64_t current;
+	uint64_t current_callback;
+	uint64_t current_since;
+	int64_t wait_timeout_ns;
+	int64_t notifier_count;   /* eventfd counter, -1 when it could not be read */
+	int notifier_watched;     /* 1 in the epoll set, 0 not, -1 not known */
+};
+
+struct bht_bh {
+	uint64_t addr;
+	uint64_t serial;
+	char name[BHP_NAME_SIZE];
+	uint64_t loop;
+	uint64_t callback;
+	uint32_t state; /* enum bhp_object_state */
+	uint32_t flags; /* enum bhp_flag */
+	uint64_t runs;
+	uint64_t last_run;
+};
+
+enum { BHT_SYSCALL_RUNNING = -1, BHT_SYSCALL_UNKNOWN = -2 };
+
+struct bht_thread {
+	uint32_t tid;    /* in the observer's namespace */
+	uint32_t ns_tid; /* in the target's own */
+	char name[16];
+	char state;      /* as in /proc/PID/stat: R S D T t Z X; '?' when not known */
+	int64_t syscall; /* number, or one of the above */
+	uint64_t args[6];
+	char wchan[32];
+	uint64_t switches; /* context switches so far */
+	uint64_t cpu_ns;   /* CPU time so far */
+};
+
+/* Arrays are owned by the sample; bht_sample_free() frees them. */
+struct bht_sample {
+	uint64_t ticks; /* when it was begun */
+	struct bht_loop *loops;
+	size_t n_loops;
+	struct bht_bh *bhs;
+	size_t n_bhs;
+	struct bht_thread *threads;
+	size_t n_threads;
+	uint64_t bytes_read;
+	bool unstable; /* the registry changed while it was walked */
+};
+
+void bht_sample_free(struct bht_sample *sample);
+
+/* NULL when there is none. */
+const struct bht_loop *bht_sample_loop(const struct bht_sample *sample, uint64_t addr);
+const struct bht_thread *bht_sample_thread(const struct bht_sample *sample, uint32_t tid);
+
+enum { BHT_UNSEEN_MAX = 16 };
+
+struct bht_evidence {
+	uint32_t pid;
+	char command[16];
+	bool live;                  /* two samples; otherwise only last */
+	struct bht_sample first;
+	struct bht_sample last;
+	double ticks_per_ns;
+	double clock_error_ns;      /* no two events closer than this are ordered by time alone */
+	char *unseen[BHT_UNSEEN_MAX]; /* sentences: what could not be seen, and why; owned */
+	unsigned n_unseen;
+	uint64_t stopped_us;        /* how long the target was stopped for this */
+	uint64_t read_us;           /* how long reading it took, all samples together */
+};
+
+/* Adds a sentence to unseen[]; repeated ones are kept once. */
+void bht_unseen(struct bht_evidence *ev, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+void bht_evidence_free(struct bht_evidence *ev);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bhp.h - the instrumentation kit: what an instrumented loop includes
+ *
+ *	bhp_emit(schedule, .loop = loop, .bh = bh, .seen = 1, .ticket = 7);
+ *
+ * writes the event to the calling thread's flight ring and, when a tracer is
+ * attached to it, fires the USDT probe bh:schedule. Event and field names and
+ * types are checked by the compiler against events.def.h.
+ *
+ * Where a call may stand is part of correctness. Nothing may stand between a
+ * producer's payload store and its load of the flag, nor between the loop's
+ * clearing of the flag and the callback's first load: a tracer there hides the
+ * race. See docs/placement.md.
+ *
+ * Values that other threads write must be loaded into locals before the call:
+ * a compiler may turn a USDT argument into a memory operand, which the tracer
+ * would read later than the code did.
+ */
+#ifndef BHP_H
+#define BHP_H
+
+#include "flight.h"
+
+#if defined(BHP_NO_USDT)
+#define BHP_USDT(name, ...) ((void)0)
+#else
+#ifdef _SYS_SDT_H
+#error "include bhp.h before <sys/sdt.h>: it sets SDT_USE_VARIADIC and _SDT_HAS_SEMAPHORES"
+#endif
+#define SDT_USE_VARIADIC
+#define _SDT_HAS_SEMAPHORES 1
+#include <sys/sdt.h>
+/* The semaphore is raised by an attached tracer: without one, the arguments
+ * are not even prepared. */
+#define BHP_USDT(name, ...)                                                                                            \
+	do {                                                                                                           \
+		if (__builtin_expect(*(volatile unsigned short *)&bh_##name##_semaphore, 0))                           \
+			STAP_PROBEV(bh, name, ##__VA_ARGS__);                                                          \
+	} while (0)
+/* A second expansion, so that a list of fields becomes separate arguments. */
+#define BHP_USDT_FIELDS(...) BHP_USDT(__VA_ARGS__)
+#endif
+
+#if !defined(BHP_NO_USDT)
+#define BHP_EVENT(number, name, fields, doc) extern BHP_HIDDEN unsigned short bh_##name##_semaphore;
+#include "events.def.h"
+#endif
+
+/* bhp_emit_schedule(time, &fields) */
+#if defined(BHP_NO_USDT)
+#define BHP_F(slot, kind, name, doc)
+#define BHP_USDT_FIELDS(...) ((void)0)
+#else
+#define BHP_F(slot, kind, name, doc) , e->name
+#endif
+#define BHP_EVENT(number, name, fields, doc)                                                                           \
+	static inline __attribute__((always_inline)) void bhp_emit_##name(uint64_t time, const struct bhp_##name *e)   \
+	{                                                                                                              \
+		bhp_flight_write(bhp_encode_##name(time, e), bhp_text_of_##name(e));                                   \
+		BHP_USDT_FIELDS(name fields);                                                                          \
+	}
+#include "events.def.h"
+#undef BHP_F
+
+/* Emits an event that happened at TIME, or now. */
+#define bhp_emit_at(name, time, ...) bhp_emit_##name(time, &(struct bhp_##name){ __VA_ARGS__ })
+#define bhp_emit(name, ...)          bhp_emit_at(name, bhp_clock(), __VA_ARGS__)
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#include "schema.h"
+
+/* No event may use a bit of its record twice: for each, the sum of the slots'
+ * masks equals their union. ARG is LO and HI together. */
+enum {
+	MASK_LOOP = 1,
+	MASK_T0 = 2,
+	MASK_T1 = 4,
+	MASK_BH = 8,
+	MASK_HALF = 16,
+	MASK_LO = 32,
+	MASK_HI = 64,
+	MASK_ARG = 96,
+	MASK_TEXT = 128
+};
+
+#define BHP_F(slot, kind, name, doc)         +MASK_##slot
+#define BHP_EVENT(number, name, fields, doc) SUM_##name = 0 fields,
+#define BHP_MARK                             BHP_EVENT
+enum {
+#include "events.def.h"
+};
+#undef BHP_F
+
+#define BHP_F(slot, kind, name, doc)         | MASK_##slot
+#define BHP_EVENT(number, name, fields, doc) UNION_##name = 0 fields,
+#define BHP_MARK                             BHP_EVENT
+enum {
+#include "events.def.h"
+};
+#undef BHP_F
+
+#define BHP_EVENT(number, name, fields, doc)                                                                           \
+	_Static_assert((int)SUM_##name == (int)UNION_##name, #name ": two fields share a slot");
+#define BHP_MARK BHP_EVENT
+#include "events.def.h"
+
+#define BHP_F(slot, kind, name, doc)         +1
+#define BHP_EVENT(number, name, fields, doc) _Static_assert(0 fields <= BHP_FIELDS_MAX, #name ": too many fields");
+#define BHP_MARK                             BHP_EVENT
+#include "events.def.h"
+#undef BHP_F
+
+uint32_t bhp_schema(struct bhp_field_info table[BHP_FIELD_INFO_MAX])
+{
+	uint32_t n = 0;
+
+#define BHP_F(slot_, kind_, name_, doc_)                                                                               \
+	table[n++] = (struct bhp_field_info){                                                                          \
+		.event = event, .slot = BHP_SLOT_##slot_, .kind = BHP_FIELD_##kind_, .name = #name_                    \
+	};
+#define BHP_EVENT(number, name, fields, doc)                                                                           \
+	{                                                                                                              \
+		const uint8_t event = (number);                                                                        \
+		const uint32_t first = n;                                                                              \
+		fields;                                                                                                \
+		for (uint32_t i = first; i < n; i++)                                                                   \
+			memcpy(table[i].event_name, #name, sizeof(#name));                                             \
+	}
+#define BHP_MARK BHP_EVENT
+#include "events.def.h"
+#undef BHP_F
+	return n;
+}
+
+#define BHP_F(slot, kind, name, doc)         +1
+#define BHP_EVENT(number, name, fields, doc) fields
+#define BHP_MARK                             BHP_EVENT
+_Static_assert(0
+#include "events.def.h"
+		       <= BHP_FIELD_INFO_MAX,
+	       "the field table is full");
+#undef BHP_F

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+# What is tested, and with what. Included by the top-level Makefile.
+
+.PHONY: check unit e2e sanitizers demo
+include tests/museum/museum.mk
+include tests/bench/bench.mk
+
+# --- unit: one program a file, linked statically against everything -----------
+
+UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC))
+
+$(OUT)/unit/%: $(OUT)/obj/exe/tests/unit/%.o $(OUT)/libanalysis.a $(OUT)/libbh.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $< $(OUT)/libanalysis.a $(OUT)/libbh.a -lcmocka -ljansson -lpthread -o $@
+
+unit: $(UNIT)
+	$(Q)tests/run $(UNIT)
+
+# --- end to end: shell scripts on real processes --------------------------------
+
+E2E := $(sort $(wildcard tests/e2e/*.sh))
+
+e2e: all museum
+	$(Q)OUT=$(abspath $(OUT)) BHTRACE=$(abspath $(OUT))/bhtrace tests/run $(E2E)
+
+# --- the unit tests once more under the sanitizers --------------------------------
+
+sanitizers:
+	$(Q)$(MAKE) --no-print-directory OUT=$(OUT)/asan SAN=address,undefined CFLAGS='-O1 -g -fno-sanitize-recover=all' unit
+	$(Q)$(MAKE) --no-print-directory OUT=$(OUT)/tsan SAN=thread CFLAGS='-O1 -g' unit
+
+check: deps
+	$(Q)$(MAKE) --no-print-directory all museum lint
+	$(Q)$(MAKE) --no-print-directory unit sanitizers e2e
