@@ -23,7 +23,7 @@ CC := gcc
 endif
 
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
-INC  := -Iprobes -Ilib -Ianalysis -Itools
+INC  := -Iprobes -Ilib -Ianalysis -Ianalysis/sources -Itools
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) \
 	-D_GNU_SOURCE -DBHTRACE_VERSION='"$(VERSION)"' $(INC) -MMD -MP
 ALL_LDFLAGS = $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN))
@@ -93,8 +93,9 @@ all: $(LIBBH) $(OUT)/bhtrace
 # --- everything else has its own file ------------------------------------------
 
 include tests/tests.mk
+include docs/docs.mk
 
-.PHONY: install clean deps lint
+.PHONY: install clean
 install: $(LIBBH) $(OUT)/bhtrace
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include \
 		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3

@@ -27,15 +27,15 @@ struct bht_loop {
 	uint32_t where;           /* enum bhp_where */
 	uint32_t depth;
 	uint64_t iteration;
-	uint32_t notify_me;       /* enum bhp_notify_me */
+	uint32_t notify_me; /* enum bhp_notify_me */
 	int32_t notifier_fd;
-	int32_t poll_fd;          /* epoll set, -1 for none */
+	int32_t poll_fd; /* epoll set, -1 for none */
 	uint64_t current;
 	uint64_t current_callback;
 	uint64_t current_since;
 	int64_t wait_timeout_ns;
-	int64_t notifier_count;   /* eventfd counter, -1 when it could not be read */
-	int notifier_watched;     /* 1 in the epoll set, 0 not, -1 not known */
+	int64_t notifier_count; /* eventfd counter, -1 when it could not be read */
+	int notifier_watched;   /* 1 in the epoll set, 0 not, -1 not known */
 };
 
 struct bht_bh {
@@ -88,15 +88,15 @@ enum { BHT_UNSEEN_MAX = 16 };
 struct bht_evidence {
 	uint32_t pid;
 	char command[16];
-	bool live;                  /* two samples; otherwise only last */
+	bool live; /* two samples; otherwise only last */
 	struct bht_sample first;
 	struct bht_sample last;
 	double ticks_per_ns;
-	double clock_error_ns;      /* no two events closer than this are ordered by time alone */
+	double clock_error_ns;        /* no two events closer than this are ordered by time alone */
 	char *unseen[BHT_UNSEEN_MAX]; /* sentences: what could not be seen, and why; owned */
 	unsigned n_unseen;
-	uint64_t stopped_us;        /* how long the target was stopped for this */
-	uint64_t read_us;           /* how long reading it took, all samples together */
+	uint64_t stopped_us; /* how long the target was stopped for this */
+	uint64_t read_us;    /* how long reading it took, all samples together */
 };
 
 /* Adds a sentence to unseen[]; repeated ones are kept once. */

@@ -19,8 +19,9 @@
  *
  * Nothing may be recorded between the two accesses of a line, see bhp.h.
  *
- * The museum (tests/museum) compiles libbh with weaker, historic variants of
- * these functions; they are never part of libbh.
+ * The museum (tests/museum) compiles these files once more with faults.h, which
+ * puts weaker, historic variants before some of these functions; they are never
+ * part of libbh.
  */
 #ifndef BH_PROTOCOL_H
 #define BH_PROTOCOL_H
@@ -46,10 +47,6 @@ static inline uint32_t bh_flags_after(uint32_t flags, enum bh_flag_op op)
 	}
 	return (flags | BHP_FLAG_DELETED | BHP_FLAG_LINKED) & ~(uint32_t)(BHP_FLAG_SCHEDULED | BHP_FLAG_IDLE);
 }
-
-#ifdef BH_FAULTS
-#include "faults.h"
-#else
 
 enum { BH_PROTOCOL = BHP_PROTOCOL_FULL_BARRIER };
 
@@ -96,5 +93,7 @@ static inline void bh_sleep_begin(struct bh_loop *loop)
 	atomic_exchange_explicit(&loop->o.notify_me, BHP_LOOP_SLEEPING, memory_order_seq_cst);
 }
 
+#ifdef BH_FAULTS
+#include "faults.h"
 #endif
 #endif

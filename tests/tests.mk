@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # What is tested, and with what. Included by the top-level Makefile.
 
-.PHONY: check unit e2e sanitizers demo
-include tests/museum/museum.mk
-include tests/bench/bench.mk
+.PHONY: check unit e2e sanitizers demo deps
+-include tests/museum/museum.mk
+-include tests/bench/bench.mk
 
 # --- unit: one program a file, linked statically against everything -----------
 
@@ -28,6 +28,15 @@ e2e: all museum
 sanitizers:
 	$(Q)$(MAKE) --no-print-directory OUT=$(OUT)/asan SAN=address,undefined CFLAGS='-O1 -g -fno-sanitize-recover=all' unit
 	$(Q)$(MAKE) --no-print-directory OUT=$(OUT)/tsan SAN=thread CFLAGS='-O1 -g' unit
+
+deps:
+	$(Q).ci/deps build check bench
+
+# Without root: with what is installed, saying what is missing.
+demo:
+	-$(Q).ci/deps build
+	$(Q)$(MAKE) --no-print-directory all museum >/dev/null
+	$(Q)OUT=$(OUT) tests/demo
 
 check: deps
 	$(Q)$(MAKE) --no-print-directory all museum lint

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Rendering of hand-built diagnoses: what must be there, and hostile names. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -327,7 +328,8 @@ static void test_json_extremes(void **state)
 	const void *loop = NULL;
 	json_t *root, *fields;
 
-	x->ev.ticks_per_ns = 0;
+	x->ev.ticks_per_ns = 1e-300;
+	x->ev.clock_error_ns = INFINITY;
 	x->finding.bh.addr = 0;
 	x->finding.n_witness = 0;
 	add(x, 0, RECORD(schedule, 0, .ticket = UINT64_MAX), true, "");

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+#include "case.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct bht_finding *bht_finding_add(struct bht_case *c, enum bht_rule_id rule, enum bht_confidence confidence,
+				    const struct bht_loop *loop, const struct bht_bh *bh)
+{
+	struct bht_diagnosis *d = c->d;
+	struct bht_finding *findings = reallocarray(d->findings, d->n_findings + 1, sizeof(*findings));
+
+	if (!findings) {
+		c->error = -ENOMEM;
+		return NULL;
+	}
+	d->findings = findings;
+	struct bht_finding *f = &findings[d->n_findings++];
+	*f = (struct bht_finding){ .rule = rule, .confidence = confidence, .loop = *loop };
+	if (bh)
+		f->bh = *bh;
+	return f;
+}
+
+void bht_reason(struct bht_case *c, const char *format, ...)
+{
+	struct bht_diagnosis *d = c->d;
+	char line[BHT_LINE];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(line, sizeof(line), format, ap);
+	va_end(ap);
+	for (unsigned i = 0; i < d->n_reasons; i++)
+		if (strcmp(d->reasons[i], line) == 0)
+			return;
+	if (d->n_reasons < BHT_REASONS_MAX)
+		memcpy(d->reasons[d->n_reasons++], line, sizeof(line));
+	else
+		d->more_reasons++;
+}
+
+/* --- witnesses ----------------------------------------------------------------------- */
+
+static bool same_event(const struct bht_event *a, const struct bht_event *b)
+{
+	return a->tid == b->tid && memcmp(&a->r, &b->r, sizeof(a->r)) == 0;
+}
+
+static bool has_witness(const struct bht_finding *f, const struct bht_event *e)
+{
+	for (unsigned i = 0; i < f->n_witness; i++)
+		if (same_event(&f->witness[i].event, e))
+			return true;
+	return false;
+}
+
+void bht_witness_key(struct bht_finding *f, const struct bht_event *e, const char *role)
+{
+	if (bhp_record_time(&e->r) == 0 || f->n_witness == BHT_WITNESS_MAX || has_witness(f, e))
+		return;
+	struct bht_witness *w = &f->witness[f->n_witness++];
+	*w = (struct bht_witness){ .event = *e, .key = true };
+	w->event.text = NULL;
+	snprintf(w->role, sizeof(w->role), "%s", role);
+}
+
+static int by_time(const void *a, const void *b)
+{
+	const struct bht_witness *x = a, *y = b;
+	uint64_t s = bhp_record_time(&x->event.r), t = bhp_record_time(&y->event.r);
+
+	return (s > t) - (s < t);
+}
+
+/* The newest events that are not witnesses yet; CANDIDATE is sorted by time. */
+static void take_newest(struct bht_finding *f, const struct bht_witness *candidate, size_t n)
+{
+	while (n-- > 0 && f->n_witness < BHT_WITNESS_MAX)
+		if (!has_witness(f, &candidate[n].event))
+			f->witness[f->n_witness++] = candidate[n];
+}
+
+static size_t add_recent(struct bht_witness *candidate, size_t n, const struct bht_recent *recent)
+{
+	for (uint64_t i = 0; i < BHT_RECENT && i < recent->n; i++)
+		candidate[n++] = (struct bht_witness){ .event = recent->event[i] };
+	return n;
+}
+
+void bht_witness_fill(struct bht_case *c, struct bht_finding *f)
+{
+	const struct bht_bh_machine *bh = bht_machine_bh(c->m, f->bh.addr);
+	const struct bht_loop_machine *loop = bht_machine_loop(c->m, f->loop.addr);
+	struct bht_witness candidate[2 * BHT_RECENT];
+	size_t n = 0;
+
+	if (bh)
+		n = add_recent(candidate, n, &bh->recent);
+	if (loop)
+		n = add_recent(candidate, n, &loop->recent);
+	qsort(candidate, n, sizeof(*candidate), by_time);
+	take_newest(f, candidate, n);
+	qsort(f->witness, f->n_witness, sizeof(*f->witness), by_time);
+}
+
+const char *bht_thread_label(const struct bht_case *c, uint32_t tid, char *buf, size_t size)
+{
+	const struct bht_thread_machine *t = bht_machine_thread(c->m, tid);
+	const struct bht_thread *now = bht_sample_thread(&c->ev->last, tid);
+	const char *name = now ? now->name : t && t->name[0] ? t->name : "thread";
+
+	snprintf(buf, size, "%s (tid %u%s)", name, tid, now ? "" : ", exited");
+	return buf;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "evidence.h"
+
+void bht_sample_free(struct bht_sample *sample)
+{
+	free(sample->loops);
+	free(sample->bhs);
+	free(sample->threads);
+	*sample = (struct bht_sample){ 0 };
+}
+
+const struct bht_loop *bht_sample_loop(const struct bht_sample *sample, uint64_t addr)
+{
+	for (size_t i = 0; i < sample->n_loops; i++)
+		if (sample->loops[i].addr == addr)
+			return &sample->loops[i];
+	return NULL;
+}
+
+const struct bht_thread *bht_sample_thread(const struct bht_sample *sample, uint32_t tid)
+{
+	for (size_t i = 0; i < sample->n_threads; i++)
+		if (sample->threads[i].tid == tid)
+			return &sample->threads[i];
+	return NULL;
+}
+
+static bool said(const struct bht_evidence *ev, const char *sentence)
+{
+	for (unsigned i = 0; i < ev->n_unseen; i++)
+		if (!strcmp(ev->unseen[i], sentence))
+			return true;
+	return false;
+}
+
+void bht_unseen(struct bht_evidence *ev, const char *format, ...)
+{
+	char *sentence;
+	va_list args;
+
+	if (ev->n_unseen == BHT_UNSEEN_MAX)
+		return;
+	va_start(args, format);
+	int length = vasprintf(&sentence, format, args);
+	va_end(args);
+	if (length < 0)
+		return;
+	if (said(ev, sentence))
+		free(sentence);
+	else
+		ev->unseen[ev->n_unseen++] = sentence;
+}
+
+void bht_evidence_free(struct bht_evidence *ev)
+{
+	bht_sample_free(&ev->first);
+	bht_sample_free(&ev->last);
+	for (unsigned i = 0; i < ev->n_unseen; i++)
+		free(ev->unseen[i]);
+	*ev = (struct bht_evidence){ 0 };
+}

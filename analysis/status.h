@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * status.h - what a loop is doing, judged from two samples
+ *
+ * Judged by progress (iterations, context switches), not by wall-clock time: a
+ * loaded machine makes everything late and nothing hang.
+ */
+#ifndef BHT_STATUS_H
+#define BHT_STATUS_H
+
+#include "evidence.h"
+
+enum bht_activity {
+	BHT_TURNING,      /* it made progress between the samples */
+	BHT_ASLEEP,       /* in its wait in both samples, the thread did not run */
+	BHT_NOT_POLLED,   /* nobody is inside a poll of it */
+	BHT_BLOCKED,      /* its thread sleeps elsewhere, and did not run */
+	BHT_ON_CPU,       /* its thread used the CPU, without progress of the loop */
+	BHT_NO_CPU,       /* its thread could run, but got no CPU */
+	BHT_UNSTABLE,     /* something moved, but not the loop */
+	BHT_OWNER_UNKNOWN /* no thread of that id: exited, or never polled */
+};
+
+struct bht_loop_status {
+	enum bht_activity activity;
+	const struct bht_loop *loop;     /* in the last sample */
+	const struct bht_thread *thread; /* of its owner in the last sample, or NULL */
+	uint64_t cpu_ns;                 /* CPU time of that thread between the samples */
+};
+
+struct bht_loop_status bht_loop_status(const struct bht_evidence *ev, const struct bht_loop *last);
+
+/* Whether THREAD (of the last sample) slept through both samples. */
+bool bht_thread_still(const struct bht_evidence *ev, const struct bht_thread *thread);
+
+/* How far the evidence supports a verdict on each loop. */
+enum bht_settled {
+	BHT_SETTLED,
+	BHT_LOOK_AGAIN, /* take another last sample, keep the first */
+	BHT_START_OVER  /* things moved: the last sample becomes the first */
+};
+
+enum bht_settled bht_settled(const struct bht_evidence *ev);
+
+/* A loop that stays in one callback is called blocked after so long and
+ * spinning after so much CPU time: short ones are just callbacks. */
+enum { BHT_BLOCKED_MS = 200, BHT_SPINNING_MS = 200 };
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* bhtrace doctor: what works here, what does not, and what would help */
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <signal.h>
+#include <string.h>
+
+#include "bhtrace.h"
+#include "checks.h"
+#include "options.h"
+#include "render.h"
+
+enum { RESULTS_MAX = 32, STATE = 9, NAME = 16 };
+
+struct result {
+	const struct check *check;
+	bool ok;
+	char detail[CHECK_DETAIL];
+};
+
+struct doctor {
+	uint32_t pid; /* 0 for none */
+	bool json;
+	bool color;
+	unsigned width;
+	struct result result[RESULTS_MAX];
+	unsigned n;
+	bool works; /* everything that is required */
+};
+
+static const char help[] = "Usage: bhtrace doctor [OPTION]...\n\n"
+			   "Tries what this kernel and these privileges allow. Nothing is stopped or changed;\n"
+			   "ptrace is neither needed nor used.\n\n"
+			   "  -p, --pid=PID  also try process PID\n"
+			   "  --json         print JSON, schema bhtrace.doctor/1\n"
+			   "  --color=WHEN   auto, always or never\n"
+			   "  -h, --help     print this text\n\n"
+			   "Exit codes: 0 live diagnosis works, 2 usage, 4 it does not, 5 no such process.\n";
+
+static void run(struct doctor *d, const struct check *checks, size_t n)
+{
+	for (size_t i = 0; i < n && d->n < RESULTS_MAX; i++) {
+		struct result *r = &d->result[d->n++];
+
+		r->check = &checks[i];
+		r->ok = checks[i].available(d->pid, r->detail);
+		d->works &= r->ok || !checks[i].required;
+	}
+}
+
+static void print_result(const struct doctor *d, const struct result *r)
+{
+	char line[512];
+
+	bht_paint(stdout, d->color, r->ok ? "32" : r->check->required ? "1;31" : "33");
+	printf("%-*s", STATE, r->ok ? "ok" : "missing");
+	bht_paint(stdout, d->color, "");
+	printf("%-*s", NAME, r->check->id);
+	if (r->ok)
+		snprintf(line, sizeof(line), "%s", r->detail);
+	else
+		snprintf(line, sizeof(line), "%s. Needed by %s. What would help: %s.", r->detail, r->check->needed_by,
+			 r->check->help);
+	bht_wrap(stdout, STATE + NAME, d->width, line);
+}
+
+static void print_text(const struct doctor *d)
+{
+	if (d->pid)
+		printf("Live diagnosis of process %u %s here.\n\n", d->pid, d->works ? "works" : "does not work");
+	else
+		printf("Live diagnosis of your own processes %s here.\n\n", d->works ? "works" : "does not work");
+	for (unsigned i = 0; i < d->n; i++)
+		print_result(d, &d->result[i]);
+	printf("\nptrace is not used: no process is ever stopped.\n");
+}
+
+static void print_json(const struct doctor *d)
+{
+	json_t *checks = json_array(), *root;
+
+	for (unsigned i = 0; i < d->n; i++) {
+		const struct result *r = &d->result[i];
+
+		json_array_append_new(checks, json_pack("{s:s, s:b, s:b, s:s, s:s, s:s}", "id", r->check->id, "ok",
+							r->ok, "required", r->check->required, "detail", r->detail,
+							"needed_by", r->check->needed_by, "help", r->check->help));
+	}
+	root = json_pack("{s:s, s:b, s:o, s:o}", "schema", "bhtrace.doctor/1", "live_diagnosis", d->works, "pid",
+			 d->pid ? json_integer(d->pid) : json_null(), "checks", checks);
+	json_dumpf(root, stdout, JSON_INDENT(2));
+	putchar('\n');
+	json_decref(root);
+}
+
+static int examine(struct doctor *d)
+{
+	if (d->pid && kill((pid_t)d->pid, 0) && errno == ESRCH) {
+		fprintf(stderr, "bhtrace doctor: process %u: %s\n", d->pid, strerror(errno));
+		return EXIT_BAD_INPUT;
+	}
+	d->works = true;
+	run(d, checks_system, n_checks_system);
+	if (d->pid)
+		run(d, checks_target, n_checks_target);
+	if (d->json)
+		print_json(d);
+	else
+		print_text(d);
+	return d->works ? EXIT_HEALTHY : EXIT_NOT_PERMITTED;
+}
+
+int cmd_doctor(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "pid", required_argument, NULL, 'p' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "color", required_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	enum opt_color color = OPT_COLOR_AUTO;
+	struct doctor d = { 0 };
+	int c;
+
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":p:h", options, NULL)) != -1)
+		switch (c) {
+		case 'p':
+			if (opt_pid(optarg, &d.pid))
+				return opt_usage(argv[0], "'%s' is no process id", optarg);
+			break;
+		case 'j':
+			d.json = true;
+			break;
+		case 'c':
+			if (opt_color(optarg, &color))
+				return opt_usage(argv[0], "--color wants auto, always or never, not '%s'", optarg);
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_HEALTHY;
+		default:
+			return opt_refused(argv, c);
+		}
+	if (optind < argc)
+		return opt_surplus(argv, optind);
+	d.color = opt_use_color(color, stdout);
+	d.width = opt_width(stdout);
+	return examine(&d);
+}
