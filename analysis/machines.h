@@ -44,13 +44,13 @@ struct bht_bh_machine {
 	uint64_t addr;
 	uint64_t loop;
 	char name[BHP_TEXT_MAX + 1];
-	struct bht_event effective;  /* last schedule that saw 0 */
-	struct bht_event coalesced;      /* last schedule that saw 1 */
-	struct bht_event unannounced;    /* last one of these that carried no ticket */
+	struct bht_event effective;                        /* last schedule that saw 0 */
+	struct bht_event coalesced;                        /* last schedule that saw 1 */
+	struct bht_event unannounced;                      /* last one of these that carried no ticket */
 	uint64_t coalesced_previous, unannounced_previous; /* as in struct bht_ticket */
-	struct bht_event begin, end; /* last execution */
-	struct bht_event notify;     /* last notification for it */
-	struct bht_event withdrawn;  /* last cancel or delete */
+	struct bht_event begin, end;                       /* last execution */
+	struct bht_event notify;                           /* last notification for it */
+	struct bht_event withdrawn;                        /* last cancel or delete */
 	uint64_t schedules, coalescings, executions, consumed;
 	struct bht_tickets tickets;
 	struct bht_recent recent;

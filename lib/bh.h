@@ -108,7 +108,7 @@ BH_API void bh_schedule_idle(struct bh *bh);
  */
 BH_API void bh_schedule_ticket(struct bh *bh, uint64_t ticket);
 
-/* Call it after the callback's own loads of that work. Any thread. */
+/* Call it from the callback, after its own loads of that work. Loop thread. */
 BH_API void bh_consume(struct bh *bh, uint64_t ticket);
 
 /* Runs CB once in LOOP, without a bottom half to keep. Any thread. 0 or

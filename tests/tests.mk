@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 # What is tested, and with what. Included by the top-level Makefile.
 
-.PHONY: check unit e2e sanitizers demo deps
+.PHONY: check aarch64 unit e2e sanitizers demo deps
 -include tests/museum/museum.mk
 -include tests/bench/bench.mk
+include tests/lint.mk
 
 # --- unit: one program a file, linked statically against everything -----------
 
@@ -38,6 +39,11 @@ demo:
 	$(Q)$(MAKE) --no-print-directory all museum >/dev/null
 	$(Q)OUT=$(OUT) tests/demo
 
+# --- and on the other architecture --------------------------------------------------
+
+aarch64:
+	$(Q)OUT=$(OUT) tests/aarch64
+
 check: deps
 	$(Q)$(MAKE) --no-print-directory all museum lint
-	$(Q)$(MAKE) --no-print-directory unit sanitizers e2e
+	$(Q)$(MAKE) --no-print-directory unit sanitizers aarch64 e2e

@@ -33,11 +33,20 @@ static uint64_t mono_ns(void)
 
 /* --- the clock ---------------------------------------------------------------- */
 
+/* The tightest of a few tries: one that was interrupted is no pair. */
 static struct bhp_clock_pair clock_now(void)
 {
-	const uint64_t before = bhp_clock(), ns = mono_ns(), after = bhp_clock();
+	struct bhp_clock_pair best = { 0, 0 };
+	uint64_t narrowest = UINT64_MAX;
 
-	return (struct bhp_clock_pair){ before + (after - before) / 2, ns };
+	for (int i = 0; i < 5; i++) {
+		const uint64_t before = bhp_clock(), ns = mono_ns(), width = bhp_clock() - before;
+		if (width < narrowest) {
+			narrowest = width;
+			best = (struct bhp_clock_pair){ before + width / 2, ns };
+		}
+	}
+	return best;
 }
 
 /* Ticks per ns between two pairs; 0 when they are less than SPAN_NS apart or
@@ -115,7 +124,7 @@ static int find_notes(struct bht_live *live, struct bht_notes *notes, struct bht
  * data leads to none; the reason matters when it is the only one. */
 static int find_roots(struct bht_live *live, struct bht_refusal *refusal)
 {
-	struct bht_notes notes;
+	struct bht_notes notes = { .n_roots = 0 };
 	int rc = find_notes(live, &notes, refusal);
 
 	if (rc)
@@ -180,6 +189,15 @@ uint64_t bht_live_read_us(const struct bht_live *live)
 
 /* --- sampling ----------------------------------------------------------------- */
 
+/* A child that was made past fork() still has what libbh knew of its parent. */
+static void check_pid(const struct bht_live *live, const struct bhp_root *root, struct bht_evidence *ev)
+{
+	const struct bht_procfs *proc = &live->process.proc;
+
+	if (root->pid && proc->ns_pid && root->pid != proc->ns_pid)
+		bht_unseen(ev, "the loops of this process itself: what it shows is a copy of process %u's", root->pid);
+}
+
 /* The registries of all roots. One that is damaged leaves the sample unstable:
  * what was found is shown, nothing is concluded from what was not. */
 static int sample_registries(struct bht_live *live, struct bht_evidence *ev, struct bht_sample *sample,
@@ -188,16 +206,18 @@ static int sample_registries(struct bht_live *live, struct bht_evidence *ev, str
 	struct bht_memory *mem = &live->process.mem;
 
 	for (unsigned i = 0; i < live->n_roots; i++) {
-		int rc = bht_root_read(mem, live->root_addr[i], &live->root[i], refusal);
+		struct bhp_root *root = &live->root[i];
+		int rc = bht_root_read(mem, live->root_addr[i], root, refusal);
 		if (!rc)
-			rc = bht_registry_walk(mem, &live->root[i], sample, refusal);
-		if (rc == -ESRCH || rc == -EPERM || rc == -ENOMEM || !bht_live_alive(live))
+			rc = bht_registry_walk(mem, root, sample, refusal);
+		if (rc == -ESRCH || rc == -EPERM || rc == -ENOMEM)
 			return rc;
-		if (!rc)
-			continue;
-		sample->unstable = true;
-		bht_unseen(ev, "loops and bottom halves: %s, at 0x%llx", refusal->why,
-			   (unsigned long long)refusal->addr);
+		if (rc) {
+			sample->unstable = true;
+			bht_unseen(ev, "loops and bottom halves: %s, at 0x%llx", refusal->why,
+				   (unsigned long long)refusal->addr);
+		}
+		check_pid(live, root, ev);
 	}
 	return 0;
 }
@@ -238,7 +258,7 @@ int bht_live_sample(struct bht_live *live, struct bht_evidence *ev, struct bht_s
 
 	*sample = (struct bht_sample){ .ticks = bhp_clock() };
 	int rc = sample_all(live, ev, sample, refusal);
-	if (rc || !bht_live_alive(live)) {
+	if (rc || bht_process_gone(&live->process)) {
 		bht_sample_free(sample);
 		return bht_process_refuse(&live->process, rc, refusal);
 	}

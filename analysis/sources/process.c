@@ -13,7 +13,8 @@
 #include "process.h"
 #include "refuse.h"
 
-static const uint32_t KERNEL_THREAD = 0x00200000; /* PF_KTHREAD, field flags of /proc/PID/stat */
+/* PF_EXITING and PF_KTHREAD, field flags of /proc/PID/stat. */
+static const uint32_t EXITING = 0x00000004, KERNEL_THREAD = 0x00200000;
 
 /* --- maps --------------------------------------------------------------------- */
 
@@ -160,7 +161,7 @@ static int refuse_permission(const struct bht_process *p, struct bht_refusal *re
 
 	if (scope > 0)
 		snprintf(yama, sizeof(yama), ", or kernel.yama.ptrace_scope=0 (it is %ld)", scope);
-	if (p->proc.dir < 0 || fstat(p->proc.dir, &st))
+	if (p->proc.dir < 0 || fstat(p->proc.dir, &st) || st.st_uid == geteuid())
 		return bht_refuse(refusal, -EPERM, 0, "process %u: not permitted; CAP_SYS_PTRACE would do%s", p->pid,
 				  yama);
 	return bht_refuse(refusal, -EPERM, 0,
@@ -168,9 +169,25 @@ static int refuse_permission(const struct bht_process *p, struct bht_refusal *re
 			  p->pid, st.st_uid, geteuid(), yama);
 }
 
-int bht_process_refuse(const struct bht_process *p, int error, struct bht_refusal *refusal)
+static int read_leader(struct bht_process *p, struct bht_thread *leader, uint32_t *flags)
 {
-	if (!bht_process_alive(p) || error == -ESRCH)
+	int rc = bht_text_read(&p->proc.text, p->proc.dir, "stat");
+
+	return rc ? rc : bht_parse_stat(p->proc.text.data, leader, flags);
+}
+
+bool bht_process_gone(struct bht_process *p)
+{
+	struct bht_thread leader;
+	uint32_t flags = 0;
+	int rc = read_leader(p, &leader, &flags);
+
+	return rc == -ESRCH || flags & EXITING || !bht_process_alive(p);
+}
+
+int bht_process_refuse(struct bht_process *p, int error, struct bht_refusal *refusal)
+{
+	if (error == -ESRCH || bht_process_gone(p))
 		return bht_refuse(refusal, -ESRCH, 0, "process %u: exited while it was read", p->pid);
 	if (error == -EPERM || error == -EACCES)
 		return refuse_permission(p, refusal);
@@ -194,7 +211,7 @@ static int open_pidfd(struct bht_process *p, struct bht_refusal *refusal)
 }
 
 /* An error of /proc itself. */
-static int refuse_proc(const struct bht_process *p, int error, const char *file, struct bht_refusal *refusal)
+static int refuse_proc(struct bht_process *p, int error, const char *file, struct bht_refusal *refusal)
 {
 	bht_refuse(refusal, error, 0, "/proc/%u/%s: %s", p->pid, file, strerror(-error));
 	return bht_process_refuse(p, error, refusal);
@@ -203,12 +220,10 @@ static int refuse_proc(const struct bht_process *p, int error, const char *file,
 /* What has no memory is refused by name. */
 static int check_kind(struct bht_process *p, struct bht_refusal *refusal)
 {
-	struct bht_thread leader = { 0 };
-	uint32_t flags = 0;
-	int rc = bht_text_read(&p->proc.text, p->proc.dir, "stat");
+	struct bht_thread leader;
+	uint32_t flags;
+	int rc = read_leader(p, &leader, &flags);
 
-	if (!rc)
-		rc = bht_parse_stat(p->proc.text.data, &leader, &flags);
 	if (rc)
 		return refuse_proc(p, rc, "stat", refusal);
 	if (flags & KERNEL_THREAD)

@@ -30,8 +30,12 @@ void bht_process_close(struct bht_process *p);
 /* Whether it has not exited. */
 bool bht_process_alive(const struct bht_process *p);
 
+/* Whether it is at least on its way out: it loses its memory and its threads
+ * some time before the pidfd tells that it exited. */
+bool bht_process_gone(struct bht_process *p);
+
 /* Turns ERROR of a read into the final refusal: a process that has exited is
  * -ESRCH whatever the read said, and a lack of permission says what would help. */
-int bht_process_refuse(const struct bht_process *p, int error, struct bht_refusal *refusal);
+int bht_process_refuse(struct bht_process *p, int error, struct bht_refusal *refusal);
 
 #endif

@@ -17,7 +17,7 @@ struct bht_tids {
 	bool same; /* it is our namespace */
 	struct bht_tid_pair {
 		uint32_t theirs, ours;
-	} *pair; /* threads seen so far, unless same */
+	} * pair; /* threads seen so far, unless same */
 	size_t n;
 };
 

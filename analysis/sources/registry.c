@@ -198,7 +198,7 @@ static uint32_t count_in_use(const struct walk *w, const struct bhp_pool *pool, 
 /* Makes room for two copies of LEN bytes. */
 static int reserve_copy(struct walk *w, uint64_t addr, size_t len)
 {
-	if (2 * len <= w->size)
+	if (w->copy && 2 * len <= w->size)
 		return 0;
 	free(w->copy);
 	w->size = 2 * len;

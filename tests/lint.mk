@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+# make lint: form, then two analysers, then the other compiler. Included by
+# tests.mk. A file is analysed again only when it changed.
+
+LINT_C  := $(shell git ls-files '*.c' 2>/dev/null)
+LINT_H  := $(shell git ls-files '*.h' 2>/dev/null)
+# The tidy run needs a translation unit: what only compiles for BPF has its own build.
+TIDY    := $(patsubst %.c,$(OUT)/lint/%.tidy,$(filter-out %.bpf.c,$(LINT_C)))
+TIDY_INC = $(INC) -Itests/unit -Itests/museum -Itests/bench -I$(OUT)/bench
+
+# Without its macros cppcheck cannot parse the lists of libbh.
+QUEUE_H := $(firstword $(wildcard /usr/include/*/sys/queue.h /usr/include/sys/queue.h))
+
+.PHONY: lint lint-format lint-cppcheck lint-clang
+lint: lint-format lint-cppcheck $(TIDY) lint-clang
+
+lint-format:
+	$(call say,FORMAT,$(words $(LINT_C) $(LINT_H)) files)clang-format --dry-run -Werror $(LINT_C) $(LINT_H)
+
+lint-cppcheck:
+	$(call say,CPPCHK,$(words $(LINT_C)) files)cppcheck --quiet --error-exitcode=1 --inline-suppr -j2 \
+		--enable=warning,portability,performance --suppress=missingIncludeSystem \
+		--suppressions-list=tests/cppcheck.txt -D__x86_64__ -D__linux__ -DBHP_NO_USDT \
+		--include=$(QUEUE_H) $(INC) \
+		$(filter-out tests/% %.bpf.c,$(LINT_C))
+
+$(OUT)/lint/%.tidy: %.c .clang-tidy
+	@mkdir -p $(@D)
+	$(call say,TIDY,$<)clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE -DBHTRACE_VERSION='""' $(TIDY_INC) \
+		$(if $(filter tests/museum/%,$<),-DBH_FAULTS) >$@.log 2>&1 || { cat $@.log; exit 1; }
+	@touch $@
+
+# Warnings of the other compiler are errors here.
+lint-clang:
+	$(Q)$(MAKE) --no-print-directory OUT=$(OUT)/clang CC=clang CFLAGS='-O2 -Werror' all
