@@ -36,10 +36,12 @@ void bht_reason(struct bht_case *c, const char *format, ...)
 	for (unsigned i = 0; i < d->n_reasons; i++)
 		if (strcmp(d->reasons[i], line) == 0)
 			return;
-	if (d->n_reasons < BHT_REASONS_MAX)
-		memcpy(d->reasons[d->n_reasons++], line, sizeof(line));
-	else
-		d->more_reasons++;
+	if (d->n_reasons == BHT_REASONS_MAX)
+		return;
+	/* The last place says that there was more. */
+	if (d->n_reasons == BHT_REASONS_MAX - 1)
+		snprintf(line, sizeof(line), "more than %d other things", BHT_REASONS_MAX - 1);
+	memcpy(d->reasons[d->n_reasons++], line, sizeof(line));
 }
 
 /* --- witnesses ----------------------------------------------------------------------- */

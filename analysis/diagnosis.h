@@ -69,7 +69,6 @@ struct bht_diagnosis {
 	unsigned n_findings;
 	char reasons[BHT_REASONS_MAX][BHT_LINE]; /* why something is undecidable */
 	unsigned n_reasons;
-	unsigned more_reasons; /* that did not fit */
 	uint64_t n_events;
 	uint64_t lost_events;    /* that the history is known to lack */
 	char loss_why[BHT_LINE]; /* "" when nothing is missing */

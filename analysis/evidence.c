@@ -46,7 +46,10 @@ void bht_unseen(struct bht_evidence *ev, const char *format, ...)
 	if (ev->n_unseen == BHT_UNSEEN_MAX)
 		return;
 	va_start(args, format);
-	int length = vasprintf(&sentence, format, args);
+	/* The last place says that there was more. */
+	int length = ev->n_unseen < BHT_UNSEEN_MAX - 1
+			     ? vasprintf(&sentence, format, args)
+			     : asprintf(&sentence, "more than %d other things", BHT_UNSEEN_MAX - 1);
 	va_end(args);
 	if (length < 0)
 		return;

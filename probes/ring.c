@@ -112,11 +112,13 @@ static void sign_in(struct bhp_ring *ring)
 	char name[BHP_TEXT_MAX] = "";
 
 	prctl(PR_GET_NAME, name);
-	atomic_store_explicit(&ring->tid, tid, memory_order_relaxed);
 	atomic_store_explicit(&ring->state, BHP_RING_LIVE, memory_order_relaxed);
 	bhp_tls_ring = ring;
 	struct bhp_thread mark = { .tid = tid, .previous = previous, .name = name };
 	bhp_flight_write(bhp_encode_thread(bhp_clock(), &mark), name);
+	/* After the mark is published: who finds no mark in the records that it
+	 * copied gives them all to this thread. */
+	atomic_store_explicit(&ring->tid, tid, memory_order_release);
 }
 
 struct bhp_ring *bhp_ring_get(void)

@@ -18,6 +18,7 @@ struct bht_live {
 	uint64_t root_addr[BHT_ROOTS_MAX];
 	struct bhp_root root[BHT_ROOTS_MAX]; /* as read last */
 	unsigned n_roots;
+	struct bht_refusal skipped; /* why another root was not read, or "" */
 	struct bhp_clock_pair opened;
 	double ticks_per_ns;
 	uint64_t read_ns;
@@ -141,7 +142,11 @@ static int find_roots(struct bht_live *live, struct bht_refusal *refusal)
 			*refusal = why;
 		}
 	}
-	return live->n_roots ? 0 : rc;
+	if (!live->n_roots)
+		return rc;
+	if (rc == -EPROTO)
+		live->skipped = *refusal;
+	return 0;
 }
 
 struct bht_live *bht_live_open(uint32_t pid, struct bht_refusal *refusal)

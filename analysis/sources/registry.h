@@ -45,6 +45,8 @@ struct bht_rings;
 
 /*
  * Copies all rings of ROOT (at their head now). Free with bht_rings_free().
+ * A damaged list or field table is no error: the rings before it are kept,
+ * refusal->why says what is wrong, and the sources will tell of the loss.
  * NULL with errno, ENOMEM or what read() said.
  */
 struct bht_rings *bht_rings_copy(struct bht_memory *mem, const struct bhp_root *root, struct bht_refusal *refusal);
@@ -55,7 +57,8 @@ typedef uint32_t (*bht_tid_map)(void *arg, uint32_t ns_tid);
 
 /*
  * Makes one source for each ring of RINGS, decoded with the field table the
- * target carries, loss included; *SOURCES is malloc'ed, *N long. The sources
+ * target carries, and up to two for losses of no ring in particular (dropped,
+ * damaged); *SOURCES is malloc'ed, *N long. The sources
  * borrow RINGS. 0 or -errno.
  */
 int bht_rings_sources(struct bht_rings *rings, bht_tid_map map, void *arg, struct bht_source ***sources, unsigned *n);

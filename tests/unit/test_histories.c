@@ -266,9 +266,10 @@ static void histories(bool weak_producer, bool weak_loop, bool tickets, bool los
 		check(&m, cut, tally);
 	}
 	free(story);
-	print_message("  %-8s %-8s tickets %d cut %d: %4u of %d lost; %4u right, %4u undecidable, %4u idle but suspect\n",
-		      weak_producer ? "weak" : "strong", weak_loop ? "weak" : "strong", tickets, lossy, tally->lost,
-		      HISTORIES, tally->right, tally->undecidable, tally->false_alarm);
+	print_message(
+		"  %-8s %-8s tickets %d cut %d: %4u of %d lost; %4u right, %4u undecidable, %4u idle but suspect\n",
+		weak_producer ? "weak" : "strong", weak_loop ? "weak" : "strong", tickets, lossy, tally->lost,
+		HISTORIES, tally->right, tally->undecidable, tally->false_alarm);
 }
 
 static void each_protocol(bool tickets, bool lossy)
