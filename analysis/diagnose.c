@@ -43,8 +43,14 @@ static void loop_reasons(struct bht_case *c, const struct bht_loop_status *s)
 		bht_reason(c, "loop \"%s\" changed between the samples without making a turn", name);
 		return;
 	case BHT_NO_CPU:
-		bht_reason(c, "the thread of loop \"%s\" (tid %u, state %c) could run but got no CPU", name,
-			   loop->owner, s->thread->state);
+		if (s->thread->state == 'T' || s->thread->state == 't')
+			bht_reason(
+				c,
+				"the thread of loop \"%s\" (tid %u) is stopped (state %c), by a signal or a debugger",
+				name, loop->owner, s->thread->state);
+		else
+			bht_reason(c, "the thread of loop \"%s\" (tid %u, state %c) could run but got no CPU", name,
+				   loop->owner, s->thread->state);
 		return;
 	case BHT_BLOCKED:
 	case BHT_ON_CPU:

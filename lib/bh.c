@@ -206,7 +206,8 @@ bool bh_run_ready(struct bh_loop *loop)
 
 	take_incoming(loop);
 	while ((bh = pop_ready(loop))) {
-		uint32_t flags = atomic_load_explicit(&bh->o.flags, memory_order_relaxed);
+		/* Acquires what bh_delete() released: its thread is done with BH. */
+		uint32_t flags = atomic_load_explicit(&bh->o.flags, memory_order_acquire);
 
 		if (!runnable(flags)) {
 			discard(loop, bh, flags);
@@ -228,7 +229,9 @@ int64_t bh_pending_timeout_ns(struct bh_loop *loop)
 	 * the list, so they stay while it is walked. */
 	const struct bh *bh = atomic_load_explicit(&loop->o.incoming, memory_order_seq_cst);
 	for (; bh; bh = next_of(bh)) {
-		uint32_t flags = atomic_load_explicit(&bh->o.flags, memory_order_relaxed);
+		/* seq_cst, too: a schedule of one that is linked already,
+		 * cancelled or idle, changes only its flags. */
+		uint32_t flags = atomic_load_explicit(&bh->o.flags, memory_order_seq_cst);
 
 		if (runnable(flags) && !(flags & BHP_FLAG_IDLE))
 			return 0;

@@ -24,6 +24,7 @@ struct bh_fd *bh_fd_new(struct bh_loop *loop, int fd, unsigned events, bh_fd_cb 
 	handler->fd = fd;
 	handler->cb = cb;
 	handler->opaque = opaque;
+	atomic_store_explicit(&handler->live, true, memory_order_release);
 
 	pthread_mutex_lock(&loop->lock);
 	int error = control(handler, EPOLL_CTL_ADD, events);
@@ -50,7 +51,7 @@ void bh_fd_delete(struct bh_fd *handler)
 		return;
 	struct bh_loop *loop = handler->loop;
 
-	atomic_store_explicit(&handler->deleted, true, memory_order_relaxed);
+	atomic_store_explicit(&handler->live, false, memory_order_relaxed);
 	control(handler, EPOLL_CTL_DEL, 0);
 	pthread_mutex_lock(&loop->lock);
 	LIST_REMOVE(handler, link);
@@ -60,9 +61,16 @@ void bh_fd_delete(struct bh_fd *handler)
 	pthread_mutex_unlock(&loop->lock);
 }
 
+/* Acquires what bh_fd_new() released: the pointer came through the kernel,
+ * which the memory model of C does not know. */
+bool bh_fd_live(const struct bh_fd *handler)
+{
+	return atomic_load_explicit(&handler->live, memory_order_acquire);
+}
+
 bool bh_fd_dispatch(struct bh_loop *loop, struct bh_fd *handler, unsigned events)
 {
-	if (atomic_load_explicit(&handler->deleted, memory_order_relaxed))
+	if (!bh_fd_live(handler))
 		return false;
 	struct bh_frame outer = bh_enter_callback(loop, BHP_IN_FD, handler, (const void *)handler->cb, bhp_clock());
 	handler->cb(handler->fd, events, handler->opaque);

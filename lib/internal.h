@@ -34,7 +34,7 @@ struct bh_fd {
 	bh_fd_cb *cb;
 	void *opaque;
 	int fd;
-	_Atomic bool deleted;
+	_Atomic bool live;
 	LIST_ENTRY(bh_fd) link; /* in loop->fds or loop->dead_fds */
 };
 
@@ -86,6 +86,7 @@ int64_t bh_pending_timeout_ns(struct bh_loop *loop); /* 0, at most the idle dela
 void bh_free_all(struct bh_loop *loop);
 
 /* fd.c */
+bool bh_fd_live(const struct bh_fd *handler); /* before any other look at what epoll reported */
 bool bh_fd_dispatch(struct bh_loop *loop, struct bh_fd *handler, unsigned events);
 void bh_fds_free(struct bh_loop *loop, bool live); /* the dead ones, and the live ones too? */
 

@@ -190,8 +190,15 @@ static int wait_ns(int epfd, struct epoll_event *events, int64_t timeout_ns)
 	return epoll_wait(epfd, events, EVENTS_PER_TURN, ms > INT_MAX ? INT_MAX : (int)ms);
 }
 
-/* Takes the loop's own descriptors out of the turn; arm_embedder() resets the
- * timer's. Whether the notifier was among them. */
+/* arm_embedder() arms it again at the end of the outermost turn. */
+static void disarm_embedder(struct bh_loop *loop)
+{
+	timerfd_settime(loop->timer_fd, 0, &(struct itimerspec){ 0 }, NULL);
+}
+
+/* Takes the loop's own descriptors out of the turn. The timer's is cleared at
+ * once: readable, it would keep nested polls from sleeping. Whether the notifier
+ * was among them. */
 static bool take_own_events(struct bh_loop *loop, struct turn *turn)
 {
 	bool notified = false;
@@ -201,7 +208,9 @@ static bool take_own_events(struct bh_loop *loop, struct turn *turn)
 		const void *ptr = turn->event[i].data.ptr;
 		if (ptr == &loop->o.notifier_fd)
 			notified = true;
-		else if (ptr != &loop->timer_fd)
+		else if (ptr == &loop->timer_fd)
+			disarm_embedder(loop);
+		else
 			turn->event[kept++] = turn->event[i];
 	}
 	turn->n_events = kept;
@@ -210,7 +219,9 @@ static bool take_own_events(struct bh_loop *loop, struct turn *turn)
 
 static int first_fd(const struct turn *turn)
 {
-	return turn->n_events ? ((const struct bh_fd *)turn->event[0].data.ptr)->fd : -1;
+	const struct bh_fd *first = turn->n_events ? turn->event[0].data.ptr : NULL;
+
+	return first && bh_fd_live(first) ? first->fd : -1;
 }
 
 static void woken(struct bh_loop *loop, struct turn *turn, int error, bool notified)
@@ -277,8 +288,9 @@ static int gather(struct bh_loop *loop, struct turn *turn)
 	}
 	if (notified)
 		bh_notify_accept(loop);
-	/* An exchange, so that the bh_loop_stop() before it is seen too. */
-	if (turn->blocking && atomic_load_explicit(&loop->wake, memory_order_relaxed))
+	/* The turns of an embedded loop do not block, its embedder does. An
+	 * exchange, so that the bh_loop_stop() before it is seen too. */
+	if ((turn->blocking || loop->embedded) && atomic_load_explicit(&loop->wake, memory_order_relaxed))
 		atomic_exchange_explicit(&loop->wake, false, memory_order_acquire);
 	return error > 0 && error != EINTR ? -error : 0;
 }

@@ -71,8 +71,12 @@ static void read_environment(void)
 	 * caller says. */
 	const char *value = secure_getenv("BH_FLIGHT");
 
-	if (bhp_config_parse(value, &the_config, &why) != 0)
-		fprintf(stderr, "libbh: BH_FLIGHT=%.64s ignored: %s\n", value, why);
+	if (bhp_config_parse(value, &the_config, &why) == 0)
+		return;
+	char shown[64 + 1] = "";
+	for (size_t i = 0; i < sizeof(shown) - 1 && value[i]; i++)
+		shown[i] = value[i] >= ' ' && value[i] != 0x7f ? value[i] : '?';
+	fprintf(stderr, "libbh: BH_FLIGHT=%s ignored: %s\n", shown, why);
 }
 
 const struct bhp_config *bhp_config(void)

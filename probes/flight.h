@@ -145,19 +145,27 @@ static inline void bhp_ring_text(struct bhp_ring *ring, uint64_t index, unsigned
 	}
 }
 
-/* Writes one event of the calling thread. Async-signal-safe once the thread
- * has a ring. TEXT may be NULL. */
-static inline __attribute__((always_inline)) void bhp_flight_write(struct bhp_record r, const char *text)
+/* Raises head over all that is written and ends being busy. */
+static inline uint64_t bhp_ring_publish(struct bhp_ring *ring)
 {
-	struct bhp_ring *ring = bhp_tls_ring;
+	/* Pairs with the reader's first read of head: the records below it,
+	 * those of interrupting signal handlers included, are complete. */
+	uint64_t end = atomic_load_explicit(&ring->reserved, memory_order_relaxed);
+
+	atomic_store_explicit(&ring->head, end, memory_order_release);
+	atomic_signal_fence(memory_order_seq_cst);
+	ring->busy = false;
+	atomic_signal_fence(memory_order_seq_cst);
+	return end;
+}
+
+/* Writes one event to a ring of the calling thread. TEXT may be NULL. */
+static inline __attribute__((always_inline)) void bhp_ring_write(struct bhp_ring *ring, struct bhp_record r,
+								 const char *text)
+{
 	unsigned more = 0;
 	size_t len = 0;
 
-	if (__builtin_expect(!ring, 0)) {
-		ring = bhp_ring_get();
-		if (!ring)
-			return;
-	}
 	if (text) {
 		while (len < BHP_TEXT_MAX && text[len])
 			len++;
@@ -165,6 +173,7 @@ static inline __attribute__((always_inline)) void bhp_flight_write(struct bhp_re
 	}
 	bool nested = ring->busy;
 	ring->busy = true;
+	atomic_signal_fence(memory_order_seq_cst);
 	uint64_t i = bhp_signal_add(&ring->reserved, 1 + more);
 	/* Pairs with the acquire fence between the two reads of a reader:
 	 * whoever sees a word of this record also sees it reserved. */
@@ -174,17 +183,29 @@ static inline __attribute__((always_inline)) void bhp_flight_write(struct bhp_re
 		bhp_ring_text(ring, i + 1, more, text, len);
 	if (nested)
 		return;
-	/* Pairs with the reader's first read of head: the records below it,
-	 * those of interrupting signal handlers included, are complete. */
-	uint64_t end = atomic_load_explicit(&ring->reserved, memory_order_relaxed);
-	atomic_store_explicit(&ring->head, end, memory_order_release);
-	atomic_signal_fence(memory_order_seq_cst);
-	ring->busy = false;
-	atomic_signal_fence(memory_order_seq_cst);
-	/* A handler that came between the last two stores did not publish. */
-	end = atomic_load_explicit(&ring->reserved, memory_order_relaxed);
-	if (__builtin_expect(end != atomic_load_explicit(&ring->head, memory_order_relaxed), 0))
-		atomic_store_explicit(&ring->head, end, memory_order_release);
+	uint64_t end = bhp_ring_publish(ring);
+	/* A handler that came while busy was still set did not publish. Busy
+	 * again before a second look: a handler that publishes by itself in
+	 * between must not have its head overwritten by an older one. */
+	while (__builtin_expect(end != atomic_load_explicit(&ring->reserved, memory_order_relaxed), 0)) {
+		ring->busy = true;
+		atomic_signal_fence(memory_order_seq_cst);
+		end = bhp_ring_publish(ring);
+	}
+}
+
+/* Writes one event of the calling thread. Async-signal-safe once the thread
+ * has a ring. TEXT may be NULL. */
+static inline __attribute__((always_inline)) void bhp_flight_write(struct bhp_record r, const char *text)
+{
+	struct bhp_ring *ring = bhp_tls_ring;
+
+	if (__builtin_expect(!ring, 0)) {
+		ring = bhp_ring_get();
+		if (!ring)
+			return;
+	}
+	bhp_ring_write(ring, r, text);
 }
 
 #endif

@@ -18,9 +18,9 @@
 enum { EXITED_KEPT = 32 };
 
 __thread struct bhp_ring *bhp_tls_ring;
-/* Set while this thread is in the slow path: a signal handler that comes then
- * finds no ring and counts its event as dropped. */
-static __thread bool taking;
+/* Set while this thread is in the slow path, with or without the lock: a signal
+ * handler that comes then finds no ring and counts its event as dropped. */
+static __thread volatile bool taking;
 
 static struct {
 	pthread_mutex_t lock;
@@ -35,6 +35,7 @@ static void thread_exits(void *arg)
 {
 	struct bhp_ring *ring = arg;
 
+	taking = true;
 	bhp_tls_ring = NULL;
 	pthread_mutex_lock(&rings.lock);
 	atomic_store_explicit(&ring->state, BHP_RING_EXITED, memory_order_relaxed);
@@ -46,6 +47,7 @@ static void thread_exits(void *arg)
 	rings.newest = ring;
 	rings.n_exited++;
 	pthread_mutex_unlock(&rings.lock);
+	taking = false;
 }
 
 static struct bhp_ring *take_over_oldest(void)
@@ -113,18 +115,33 @@ static void sign_in(struct bhp_ring *ring)
 
 	prctl(PR_GET_NAME, name);
 	atomic_store_explicit(&ring->state, BHP_RING_LIVE, memory_order_relaxed);
-	bhp_tls_ring = ring;
 	struct bhp_thread mark = { .tid = tid, .previous = previous, .name = name };
-	bhp_flight_write(bhp_encode_thread(bhp_clock(), &mark), name);
+	bhp_ring_write(ring, bhp_encode_thread(bhp_clock(), &mark), name);
 	/* After the mark is published: who finds no mark in the records that it
 	 * copied gives them all to this thread. */
 	atomic_store_explicit(&ring->tid, tid, memory_order_release);
+	/* Last: what a signal handler writes belongs behind the mark. */
+	atomic_signal_fence(memory_order_seq_cst);
+	bhp_tls_ring = ring;
+}
+
+static struct bhp_ring *take_and_sign_in(void)
+{
+	struct bhp_ring *ring = take();
+
+	if (!ring) {
+		atomic_fetch_add_explicit(&bhp_flight_root.dropped, 1, memory_order_relaxed);
+		return NULL;
+	}
+	sign_in(ring);
+	if (rings.key_valid)
+		pthread_setspecific(rings.key, ring);
+	return ring;
 }
 
 struct bhp_ring *bhp_ring_get(void)
 {
 	int saved = errno;
-	struct bhp_ring *ring;
 
 	if (bhp_config()->mode == BHP_FLIGHT_OFF)
 		return NULL;
@@ -133,14 +150,8 @@ struct bhp_ring *bhp_ring_get(void)
 		return NULL;
 	}
 	taking = true;
-	ring = take();
-	if (ring) {
-		sign_in(ring);
-		if (rings.key_valid)
-			pthread_setspecific(rings.key, ring);
-	} else {
-		atomic_fetch_add_explicit(&bhp_flight_root.dropped, 1, memory_order_relaxed);
-	}
+	/* A signal handler may have taken one since the caller looked. */
+	struct bhp_ring *ring = bhp_tls_ring ? bhp_tls_ring : take_and_sign_in();
 	taking = false;
 	errno = saved;
 	return ring;
@@ -148,6 +159,7 @@ struct bhp_ring *bhp_ring_get(void)
 
 void bhp_rings_before_fork(void)
 {
+	taking = true;
 	pthread_mutex_lock(&rings.lock);
 }
 
@@ -176,6 +188,7 @@ void bhp_rings_after_fork(bool child)
 	if (child)
 		forget_parent_rings();
 	pthread_mutex_unlock(&rings.lock);
+	taking = false;
 }
 
 /* dlclose() and exit: the hook is code that is about to go. Rings stay; other

@@ -22,7 +22,10 @@ static void *map_file(const char *directory, size_t size, unsigned number)
 	if (fd < 0)
 		return MAP_FAILED;
 	/* Not ftruncate(): a store to a hole of a full disk is a SIGBUS. */
-	int error = posix_fallocate(fd, 0, (off_t)size);
+	int error;
+	do
+		error = posix_fallocate(fd, 0, (off_t)size);
+	while (error == EINTR);
 	if (error == 0) {
 		map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		error = map == MAP_FAILED ? errno : 0;

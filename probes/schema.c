@@ -42,6 +42,38 @@ enum {
 #include "events.def.h"
 #undef BHP_F
 
+/* Two events of one number would be one: here a duplicate case. */
+#define BHP_EVENT(number, name, fields, doc) case (number):
+#define BHP_MARK                             BHP_EVENT
+static inline __attribute__((unused)) void numbers_are_unique(unsigned n)
+{
+	switch (n) {
+#include "events.def.h"
+	default:
+		break;
+	}
+}
+
+/* A kind that its slot cannot hold would be cut without a word. T0 and T1 have
+ * four bits for small values, which the type system does not know. */
+#define FITS_ptr(slot)           (SLOT_BITS_##slot >= 48)
+#define FITS_str(slot)           (SLOT_BITS_##slot == 0)
+#define FITS_u8(slot)            (SLOT_BITS_##slot >= 4)
+#define FITS_u16(slot)           (SLOT_BITS_##slot >= 16)
+#define FITS_u32(slot)           (SLOT_BITS_##slot >= 32)
+#define FITS_i32(slot)           (SLOT_BITS_##slot >= 32)
+#define FITS_u64(slot)           (SLOT_BITS_##slot == 64)
+#define FITS_i64(slot)           (SLOT_BITS_##slot == 64)
+#define FITS_time(slot)          (SLOT_BITS_##slot == 64)
+#define S(slot, w, shift, width) SLOT_BITS_##slot = (width),
+enum { BHP_SLOT_LIST(S) SLOT_BITS_TEXT = 0 };
+#undef S
+#define BHP_F(slot, kind, name, doc)         &&FITS_##kind(slot)
+#define BHP_EVENT(number, name, fields, doc) _Static_assert(1 fields, #name ": a kind does not fit its slot");
+#define BHP_MARK                             BHP_EVENT
+#include "events.def.h"
+#undef BHP_F
+
 uint32_t bhp_schema(struct bhp_field_info table[BHP_FIELD_INFO_MAX])
 {
 	uint32_t n = 0;

@@ -153,8 +153,8 @@ static void without_ticket(struct bht_case *c, const struct bht_loop *loop, cons
 	if (!c->history || begin < window + bht_complete_since(c->m)) {
 		bht_reason(c, "bottom half \"%s\" looks idle, but its loop does not state a full barrier and %s",
 			   bh->name,
-			   c->history ? "schedules since its last execution may be missing from the history"
-				      : "there is no history: the flight recorder is off");
+			   c->m->n_events ? "schedules since its last execution may be missing from the history"
+					  : "there is no history: the flight recorder is off");
 		return;
 	}
 	if (!m)
