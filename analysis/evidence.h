@@ -59,7 +59,7 @@ struct bht_thread {
 	char state;      /* as in /proc/PID/stat: R S D T t Z X; '?' when not known */
 	int64_t syscall; /* number, or one of the above */
 	uint64_t args[6];
-	char wchan[32];
+	char wchan[32];    /* kernel function it sleeps in, when the system call is not known */
 	uint64_t switches; /* context switches so far */
 	uint64_t cpu_ns;   /* CPU time so far */
 };

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-#include "internal.h"
+#include "loop.h"
 
 static int control(struct bh_fd *handler, int op, unsigned events)
 {

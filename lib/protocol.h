@@ -26,7 +26,7 @@
 #ifndef BH_PROTOCOL_H
 #define BH_PROTOCOL_H
 
-#include "internal.h"
+#include "loop.h"
 
 enum bh_flag_op { BH_OP_SCHEDULE, BH_OP_SCHEDULE_IDLE, BH_OP_CANCEL, BH_OP_DELETE };
 

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "internal.h"
+#include "loop.h"
 
 /* --- the heap, under loop->lock ---------------------------------------------------- */
 

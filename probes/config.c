@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "recorder.h"
 
 static int parse_size(const char *text, uint64_t *size)
 {

@@ -10,9 +10,9 @@
 #include <sys/mman.h>
 
 #include "flight.h"
-#include "internal.h"
+#include "recorder.h"
 
-enum { FIRST_CHUNK = 64, LARGEST_CHUNK = 4096 };
+enum { FIRST_CHUNK = 16, LARGEST_CHUNK = 4096 };
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 

@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "recorder.h"
 
 /* So many rings of exited threads keep their history before the oldest is
  * taken over. Memory is bounded by this plus the threads that live at once. */

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "recorder.h"
 
 static void *map_file(const char *directory, size_t size, unsigned number)
 {

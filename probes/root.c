@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "recorder.h"
 
 static struct bhp_field_info field_table[BHP_FIELD_INFO_MAX];
 

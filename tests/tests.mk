@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # What is tested, and with what. Included by the top-level Makefile.
 
-.PHONY: check aarch64 unit e2e sanitizers demo deps
+.PHONY: check soak aarch64 unit e2e sanitizers demo deps
 -include tests/museum/museum.mk
 -include tests/bench/bench.mk
 include tests/lint.mk
@@ -23,6 +23,10 @@ E2E := $(sort $(wildcard tests/e2e/*.sh))
 
 e2e: all museum
 	$(Q)OUT=$(abspath $(OUT)) BHTRACE=$(abspath $(OUT))/bhtrace tests/run $(E2E)
+
+# The claims of the README in full; takes long, so it is not part of check.
+soak: all museum
+	$(Q)OUT=$(abspath $(OUT)) BHTRACE=$(abspath $(OUT))/bhtrace tests/soak
 
 # --- the unit tests once more under the sanitizers --------------------------------
 

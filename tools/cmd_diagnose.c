@@ -138,7 +138,10 @@ static int watch(struct patient *p, uint64_t watch_ms)
 
 static int report_refusal(const struct request *q, const struct patient *p, int error)
 {
-	fprintf(stderr, "bhtrace: pid %u: %s\n", q->pid, p->refusal.why[0] ? p->refusal.why : strerror(error));
+	if (p->refusal.why[0])
+		fprintf(stderr, "bhtrace: %s\n", p->refusal.why);
+	else
+		fprintf(stderr, "bhtrace: process %u: %s\n", q->pid, strerror(error));
 	switch (error) {
 	case EPERM:
 	case EACCES:

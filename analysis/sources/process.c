@@ -39,7 +39,7 @@ static bool parse_map(const char *line, struct bht_map *map, bool *readable)
 
 static int read_maps(struct bht_process *p)
 {
-	int rc = bht_text_read(&p->proc.text, p->proc.dir, "maps");
+	int rc = bht_text_read_list(&p->proc.text, p->proc.dir, "maps");
 	size_t lines = 1, n = 0;
 
 	if (rc)

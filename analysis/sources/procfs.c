@@ -29,29 +29,41 @@ static int text_grow(struct bht_text *text)
 	return 0;
 }
 
-int bht_text_read(struct bht_text *text, int dir, const char *path)
+static int read_file(struct bht_text *text, int dir, const char *path, bool to_the_end)
 {
 	int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
 	int rc = fd < 0 ? -errno : 0;
-	ssize_t n = 1;
+	bool more = true;
 
 	text->len = 0;
-	while (!rc && n > 0) {
+	while (!rc && more) {
 		if (text->size - text->len < 2)
 			rc = text_grow(text);
 		if (rc)
 			break;
-		n = read(fd, text->data + text->len, text->size - text->len - 1);
+		const size_t room = text->size - text->len - 1;
+		const ssize_t n = read(fd, text->data + text->len, room);
 		if (n < 0)
 			rc = -errno;
 		else
 			text->len += (size_t)n;
+		more = to_the_end ? n > 0 : n == (ssize_t)room;
 	}
 	if (!rc)
 		text->data[text->len] = '\0';
 	if (fd >= 0)
 		close(fd);
 	return rc;
+}
+
+int bht_text_read(struct bht_text *text, int dir, const char *path)
+{
+	return read_file(text, dir, path, false);
+}
+
+int bht_text_read_list(struct bht_text *text, int dir, const char *path)
+{
+	return read_file(text, dir, path, true);
 }
 
 /* The text behind KEY at the start of a line, or NULL. */
@@ -205,6 +217,9 @@ static void read_wait(struct bht_procfs *p, struct bht_evidence *ev, struct bht_
 	else if (rc != -ENOENT && rc != -ESRCH)
 		bht_unseen(ev, "the system calls that threads wait in: /proc/%u/task/*/syscall: %s", p->pid,
 			   strerror(-rc));
+	/* The call says more than the kernel function that it sleeps in. */
+	if (thread->syscall != BHT_SYSCALL_UNKNOWN)
+		return;
 	rc = read_thread_file(p, thread->tid, "wchan");
 	if (!rc && strcmp(p->text.data, "0"))
 		snprintf(thread->wchan, sizeof(thread->wchan), "%.*s", (int)strcspn(p->text.data, "\n"), p->text.data);

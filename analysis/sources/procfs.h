@@ -38,6 +38,10 @@ uint32_t bht_tids_map(void *arg, uint32_t ns_tid);
  * -errno, -EFBIG when it is longer than any file of /proc should be. */
 int bht_text_read(struct bht_text *text, int dir, const char *path);
 
+/* The same for a file of many records, which the kernel hands out in parts:
+ * bht_text_read() takes the first short read for the end. */
+int bht_text_read_list(struct bht_text *text, int dir, const char *path);
+
 /* Opens /proc/PID; 0 or -errno. bht_procfs_close() in any case. */
 int bht_procfs_open(struct bht_procfs *p, uint32_t pid);
 void bht_procfs_close(struct bht_procfs *p);

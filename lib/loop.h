@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* internal.h - what the files of libbh share with one another */
-#ifndef BH_INTERNAL_H
-#define BH_INTERNAL_H
+/* loop.h - what the files of libbh share with one another */
+#ifndef BH_LOOP_H
+#define BH_LOOP_H
 
 #include <pthread.h>
 #include <stdatomic.h>

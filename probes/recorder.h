@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* internal.h - what the files of probes/ share with one another */
-#ifndef BHP_INTERNAL_H
-#define BHP_INTERNAL_H
+/* recorder.h - what the files of probes/ share with one another */
+#ifndef BHP_RECORDER_H
+#define BHP_RECORDER_H
 
 #include "flight.h"
 
