@@ -197,24 +197,21 @@ static void disarm_embedder(struct bh_loop *loop)
 }
 
 /* Takes the loop's own descriptors out of the turn. The timer's is cleared at
- * once: readable, it would keep nested polls from sleeping. Whether the notifier
- * was among them. */
-static bool take_own_events(struct bh_loop *loop, struct turn *turn)
+ * once: readable, it would keep nested polls from sleeping. */
+static void take_own_events(struct bh_loop *loop, struct turn *turn)
 {
-	bool notified = false;
 	int kept = 0;
 
 	for (int i = 0; i < turn->n_events; i++) {
 		const void *ptr = turn->event[i].data.ptr;
 		if (ptr == &loop->o.notifier_fd)
-			notified = true;
+			loop->accept_due = true;
 		else if (ptr == &loop->timer_fd)
 			disarm_embedder(loop);
 		else
 			turn->event[kept++] = turn->event[i];
 	}
 	turn->n_events = kept;
-	return notified;
 }
 
 static int first_fd(const struct turn *turn)
@@ -224,9 +221,9 @@ static int first_fd(const struct turn *turn)
 	return first && bh_fd_live(first) ? first->fd : -1;
 }
 
-static void woken(struct bh_loop *loop, struct turn *turn, int error, bool notified)
+static void woken(struct bh_loop *loop, struct turn *turn, int error)
 {
-	unsigned woke = (notified ? BHP_WOKE_NOTIFIER : 0) | (turn->n_events ? BHP_WOKE_FD : 0) |
+	unsigned woke = (loop->accept_due ? BHP_WOKE_NOTIFIER : 0) | (turn->n_events ? BHP_WOKE_FD : 0) |
 			(error == EINTR ? BHP_WOKE_SIGNAL : 0);
 
 	bhp_emit(wait_end, .loop = loop, .woke = (uint8_t)(woke ? woke : BHP_WOKE_TIMEOUT), .fd = first_fd(turn),
@@ -249,9 +246,19 @@ static void set_awake(struct bh_loop *loop)
 	atomic_store_explicit(&loop->o.notify_me, BHP_LOOP_AWAKE, memory_order_relaxed);
 }
 
-/* Sleeps unless something is pending; sets *NOTIFIED when the notifier fired.
- * The error of the wait, 0, or -1 when it did not come to that. */
-static int sleep_until_woken(struct bh_loop *loop, struct turn *turn, bool *notified)
+/* Clears the notifier, if it fired. Only after the callbacks: the read would
+ * delay the one that the loop was woken for. It takes nobody's wakeup away,
+ * because nobody writes while the loop is awake. */
+static void accept_notifier(struct bh_loop *loop)
+{
+	if (loop->accept_due)
+		bh_notify_accept(loop);
+	loop->accept_due = false;
+}
+
+/* Sleeps unless something is pending. The error of the wait, 0, or -1 when it
+ * did not come to that. */
+static int sleep_until_woken(struct bh_loop *loop, struct turn *turn)
 {
 	int error = 0;
 
@@ -263,8 +270,8 @@ static int sleep_until_woken(struct bh_loop *loop, struct turn *turn, bool *noti
 		announce(loop, turn);
 		bhp_emit(wait_begin, .loop = loop, .timeout_ns = timeout);
 		error = collect(loop, turn, timeout);
-		*notified = take_own_events(loop, turn);
-		woken(loop, turn, error, *notified);
+		take_own_events(loop, turn);
+		woken(loop, turn, error);
 		bh_leave_callback(loop, &outer);
 	}
 	set_awake(loop);
@@ -275,19 +282,16 @@ static int sleep_until_woken(struct bh_loop *loop, struct turn *turn, bool *noti
  * block. 0 or -errno. */
 static int gather(struct bh_loop *loop, struct turn *turn)
 {
-	bool notified = false;
 	int error = -1; /* not looked yet */
 
 	if (turn->blocking && sleep_ns(loop) != 0)
-		error = sleep_until_woken(loop, turn, &notified);
+		error = sleep_until_woken(loop, turn);
 	/* A loop that is kept busy still has to look at its descriptors; the
 	 * notifier alone is not worth a system call. */
 	if (error < 0 && (loop->embedded || atomic_load_explicit(&loop->n_fds, memory_order_relaxed))) {
 		error = collect(loop, turn, 0);
-		notified = take_own_events(loop, turn);
+		take_own_events(loop, turn);
 	}
-	if (notified)
-		bh_notify_accept(loop);
 	/* The turns of an embedded loop do not block, its embedder does. An
 	 * exchange, so that the bh_loop_stop() before it is seen too. */
 	if ((turn->blocking || loop->embedded) && atomic_load_explicit(&loop->wake, memory_order_relaxed))
@@ -351,8 +355,11 @@ static void turn_begin(struct bh_loop *loop, struct turn *turn, bool blocking)
 	turn->iteration = atomic_load_explicit(&loop->o.iteration, memory_order_relaxed) + 1;
 	atomic_store_explicit(&loop->o.iteration, turn->iteration, memory_order_relaxed);
 	atomic_store_explicit(&loop->o.depth, depth, memory_order_relaxed);
-	if (depth > 1)
+	if (depth > 1) {
+		/* Or the nested turn would wake for what woke the outer one. */
+		accept_notifier(loop);
 		return;
+	}
 	atomic_store_explicit(&loop->o.owner_tid, bh_tid(), memory_order_relaxed);
 	set_where(loop, BHP_DISPATCH);
 	if (atomic_load_explicit(&loop->reap, memory_order_relaxed))
@@ -384,6 +391,7 @@ int bh_loop_poll(struct bh_loop *loop, bool blocking)
 	turn_begin(loop, &turn, blocking);
 	int error = gather(loop, &turn);
 	progress = dispatch(loop, &turn);
+	accept_notifier(loop);
 	turn_end(loop, &turn, progress);
 	return error ? error : progress;
 }

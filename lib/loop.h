@@ -44,6 +44,7 @@ struct bh_loop {
 	/* Only the polling thread. */
 	struct bh *ready_first, *ready_last; /* taken up, not run yet */
 	bool embedded;
+	bool accept_due; /* the notifier fired and was not cleared yet */
 
 	struct bh_timer *due_first, *due_last;
 

@@ -39,9 +39,9 @@ void bh_notify(struct bh_loop *loop)
 }
 
 /*
- * Clears the eventfd. Call it after notify_me left SLEEPING: a write that is
- * still on its way was announced before, so its reason is already visible, and
- * it costs one empty turn at most.
+ * Clears the eventfd. Call it while notify_me is AWAKE: a write that is still on
+ * its way was announced before, so its reason is already visible, and it costs
+ * one empty turn at most.
  */
 void bh_notify_accept(struct bh_loop *loop)
 {

@@ -13,55 +13,71 @@
  * clearing of the flag and the callback's first load: a tracer there hides the
  * race. See docs/placement.md.
  *
- * Values that other threads write must be loaded into locals before the call:
- * a compiler may turn a USDT argument into a memory operand, which the tracer
- * would read later than the code did.
+ * Arguments of a USDT probe are loaded into registers first: a compiler may turn
+ * them into memory operands, which the tracer would read later than the code
+ * did, and which libbpf refuses when they are relative to the program counter.
  */
 #ifndef BHP_H
 #define BHP_H
 
 #include "flight.h"
 
-#if defined(BHP_NO_USDT)
-#define BHP_USDT(name, ...) ((void)0)
-#else
+#if !defined(BHP_NO_USDT)
 #ifdef _SYS_SDT_H
 #error "include bhp.h before <sys/sdt.h>: it sets SDT_USE_VARIADIC and _SDT_HAS_SEMAPHORES"
 #endif
 #define SDT_USE_VARIADIC
 #define _SDT_HAS_SEMAPHORES 1
 #include <sys/sdt.h>
-/* The semaphore is raised by an attached tracer: without one, the arguments
- * are not even prepared. */
-#define BHP_USDT(name, ...)                                                                                            \
-	do {                                                                                                           \
-		if (__builtin_expect(*(volatile unsigned short *)&bh_##name##_semaphore, 0))                           \
-			STAP_PROBEV(bh, name, ##__VA_ARGS__);                                                          \
-	} while (0)
-/* A second expansion, so that a list of fields becomes separate arguments. */
-#define BHP_USDT_FIELDS(...) BHP_USDT(__VA_ARGS__)
-#endif
 
-#if !defined(BHP_NO_USDT)
+/* bh_schedule_semaphore: raised by an attached tracer. Without one, the
+ * arguments are not even prepared. */
 #define BHP_EVENT(number, name, fields, doc) extern BHP_HIDDEN unsigned short bh_##name##_semaphore;
+#include "events.def.h"
+
+/* A second expansion, so that a list of fields becomes separate arguments. */
+#define BHP_USDT(...) STAP_PROBEV(bh, __VA_ARGS__)
+
+/* bhp_load_schedule() */
+#define BHP_F(slot, kind, name, doc) __asm__ volatile("" : "+r"(e->name));
+#define BHP_EVENT(number, name, fields, doc)                                                                           \
+	static inline __attribute__((always_inline)) void bhp_load_##name(struct bhp_##name *e)                        \
+	{                                                                                                              \
+		fields                                                                                                 \
+	}
+#include "events.def.h"
+#undef BHP_F
+
+/* bhp_probe_schedule() */
+#define BHP_F(slot, kind, name, doc) , e.name
+#define BHP_EVENT(number, name, fields, doc)                                                                           \
+	static inline __attribute__((always_inline)) void bhp_probe_##name(const struct bhp_##name *event)             \
+	{                                                                                                              \
+		if (__builtin_expect(*(volatile unsigned short *)&bh_##name##_semaphore, 0)) {                         \
+			struct bhp_##name e = *event;                                                                  \
+			bhp_load_##name(&e);                                                                           \
+			BHP_USDT(name fields);                                                                         \
+		}                                                                                                      \
+	}
+#include "events.def.h"
+#undef BHP_F
+#else
+#define BHP_EVENT(number, name, fields, doc)                                                                           \
+	static inline void bhp_probe_##name(const struct bhp_##name *event)                                            \
+	{                                                                                                              \
+		(void)event;                                                                                           \
+	}
 #include "events.def.h"
 #endif
 
 /* bhp_emit_schedule(time, &fields) */
-#if defined(BHP_NO_USDT)
-#define BHP_F(slot, kind, name, doc)
-#define BHP_USDT_FIELDS(...) ((void)0)
-#else
-#define BHP_F(slot, kind, name, doc) , e->name
-#endif
 #define BHP_EVENT(number, name, fields, doc)                                                                           \
 	static inline __attribute__((always_inline)) void bhp_emit_##name(uint64_t time, const struct bhp_##name *e)   \
 	{                                                                                                              \
 		bhp_flight_write(bhp_encode_##name(time, e), bhp_text_of_##name(e));                                   \
-		BHP_USDT_FIELDS(name fields);                                                                          \
+		bhp_probe_##name(e);                                                                                   \
 	}
 #include "events.def.h"
-#undef BHP_F
 
 /* Emits an event that happened at TIME, or now. */
 #define bhp_emit_at(name, time, ...) bhp_emit_##name(time, &(struct bhp_##name){ __VA_ARGS__ })

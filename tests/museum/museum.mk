@@ -19,6 +19,5 @@ $(MUSEUM): $(OUT)/museum/%: $(OUT)/obj/faults/tests/museum/%.o $(OUT)/obj/faults
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
 
 .PHONY: museum
-.SECONDARY: $(MUSEUM_PIECES:%=$(OUT)/obj/faults/tests/museum/%.o)
 museum: $(MUSEUM)
 	$(Q)for piece in $(MUSEUM); do $$piece --help | head -n 1; done
