@@ -6,7 +6,9 @@
  * First the re-implemented race, with the records where libbh has them, on and
  * off in turn. The producer announces two pieces of work, some random time
  * apart; the loop polls. When the flag is 0 and the loop has gone round several
- * times without seeing the work, the wakeup was lost.
+ * times without seeing the work, the wakeup was lost. Where the threads meet
+ * depends on every nanosecond, so a third mode has the producer do arithmetic
+ * for as long as its record takes: what that changes is not the recorder's doing.
  *
  * Then the museum's flag-race, given as argument: real libbh with the seed's
  * fault, BH_FLIGHT unset and "off" in turn.
@@ -18,16 +20,25 @@
 
 #include "race.h"
 
-enum { RUNS = 12, ROUNDS = 200000, PATIENCE_TURNS = 8, MUSEUM_RUNS = 10, MUSEUM_SECONDS = 1 };
+enum { RUNS = 30, ROUNDS = 200000, PATIENCE_TURNS = 8, MUSEUM_RUNS = 30, MUSEUM_ROUNDS = 400000, RECORD_STEPS = 40 };
+enum mode { OFF, RECORD, ARITHMETIC };
+
+static const char TARGET[] = "ratio >= 0.9";
 
 static struct line payload, flag, handled, turns, ending;
-static bool cold, record;
+static bool cold;
+static enum mode mode;
 
-/* A time that the program computes for, without touching memory. */
+/* Arithmetic only, without touching memory. */
+static inline void compute(uint32_t steps)
+{
+	while (steps-- > 0)
+		__asm__ volatile("");
+}
+
 static inline void work(uint32_t *random, uint32_t mask)
 {
-	for (uint32_t i = next_random(random) & mask; i-- > 0;)
-		__asm__ volatile("");
+	compute(next_random(random) & mask);
 }
 
 /* --- the loop's side ----------------------------------------------------------------- */
@@ -42,14 +53,14 @@ static void *loop_thread(void *unused)
 		if (get(&flag) == 0)
 			continue;
 		work(&random, 255);
-		if (record)
+		if (mode == RECORD)
 			libbh_begin(0);
 		in_order();
 		put(&flag, 0);
 		in_order();
 		uint64_t seen = get(&payload);
 		in_order();
-		if (record)
+		if (mode == RECORD)
 			libbh_end(0);
 		put(&handled, seen);
 	}
@@ -69,8 +80,10 @@ static inline void announce(uint64_t ticket)
 	in_order();
 	if (seen == 0)
 		atomic_exchange_explicit(&flag.value, 1, memory_order_seq_cst);
-	if (record)
+	if (mode == RECORD)
 		ring(ticket);
+	else if (mode == ARITHMETIC)
+		compute(RECORD_STEPS);
 }
 
 /* Whether TICKET is never handled; rescues the loop then. */
@@ -106,12 +119,12 @@ static unsigned lost_in_rounds(void)
 	return lost;
 }
 
-static double lost_per_million(bool with_cold, bool with_record)
+static double lost_per_million(bool with_cold, enum mode with_mode)
 {
 	pthread_t loop;
 
 	cold = with_cold;
-	record = with_record;
+	mode = with_mode;
 	put(&payload, 0), put(&flag, 0), put(&handled, 0), put(&turns, 0), put(&ending, 0);
 	if (pthread_create(&loop, NULL, loop_thread, NULL) != 0)
 		bench_die("no thread");
@@ -130,8 +143,8 @@ static double museum_lost(const char *program, const char *variant, const char *
 	char command[512], line[128];
 	bool counted = false;
 
-	snprintf(command, sizeof(command), "%s%s %s --variant %s --count --seconds %d",
-		 flight ? "BH_FLIGHT=" : "env -u BH_FLIGHT", flight ? flight : "", program, variant, MUSEUM_SECONDS);
+	snprintf(command, sizeof(command), "%s%s %s --variant %s --count --rounds %d",
+		 flight ? "BH_FLIGHT=" : "env -u BH_FLIGHT", flight ? flight : "", program, variant, MUSEUM_ROUNDS);
 	FILE *out = popen(command, "r");
 	while (out && fgets(line, sizeof(line), out))
 		counted |= sscanf(line, "lost=%llu batches=%llu", &lost, &batches) == 2;
@@ -142,7 +155,8 @@ static double museum_lost(const char *program, const char *variant, const char *
 
 /* --- rows ------------------------------------------------------------------------------------ */
 
-static void print_row(const struct bench_set *set, const char *name, const char *on, const char *off, const char *unit)
+static void print_row(const struct bench_set *set, const char *name, const char *on, const char *off, const char *unit,
+		      const char *target)
 {
 	bench_print(&(struct bench_row){ .table = "Flight recorder and the rate of lost wakeups",
 					 .name = name,
@@ -151,21 +165,23 @@ static void print_row(const struct bench_set *set, const char *name, const char 
 					 .peer = "recorder off",
 					 .peer_value = bench_median(set, off),
 					 .ratio = bench_paired(set, on, off),
-					 .target = "ratio >= 0.9" });
+					 .target = target });
 }
 
-static void own_race(struct bench_set *set)
+static void own_race(struct bench_set *set, bool with_cold, const char *name)
 {
-	cold_pool_make();
-	bench_pin(0);
-	/* On and off take turns in going first. */
-	for (unsigned i = 0; i < RUNS * 2; i++) {
-		bool on = (i ^ i >> 1) & 1;
-		bench_add(set, on ? "warm on" : "warm off", lost_per_million(false, on));
-		bench_add(set, on ? "cold on" : "cold off", lost_per_million(true, on));
+	static const char *const modes[] = { "off", "on", "arithmetic" };
+	char row[64];
+
+	/* The modes take turns in going first. */
+	for (unsigned i = 0; i < RUNS * 3; i++) {
+		enum mode m = (i + i / 3) % 3;
+		bench_add(set, modes[m], lost_per_million(with_cold, m));
 	}
-	print_row(set, "libbh's placement, free-running, warm", "warm on", "warm off", "lost/1e6 rounds");
-	print_row(set, "libbh's placement, free-running, cold", "cold on", "cold off", "lost/1e6 rounds");
+	snprintf(row, sizeof(row), "libbh's placement, free-running, %s", name);
+	print_row(set, row, "on", "off", "lost/1e6 rounds", TARGET);
+	snprintf(row, sizeof(row), "arithmetic in its place, %s", name);
+	print_row(set, row, "arithmetic", "off", "lost/1e6 rounds", NULL);
 }
 
 static void museum(struct bench_set *set, const char *program, const char *variant)
@@ -177,21 +193,24 @@ static void museum(struct bench_set *set, const char *program, const char *varia
 		bench_add(set, on ? "on" : "off", museum_lost(program, variant, on ? NULL : "off"));
 	}
 	snprintf(name, sizeof(name), "museum flag-race, %s half", variant);
-	print_row(set, name, "on", "off", "lost/1e6 batches");
+	print_row(set, name, "on", "off", "lost/1e6 batches", TARGET);
 }
 
 int main(int argc, char **argv)
 {
-	static struct bench_set own, producer, consumer;
+	static struct bench_set warm, lines, producer, consumer;
 
 	if (argc != 2)
 		bench_die("usage: freerun MUSEUM-FLAG-RACE");
 	if (bench_cpus() < 2) {
-		print_row(&own, "free-running: a race needs two CPUs", "warm on", "warm off", "lost/1e6 rounds");
+		print_row(&warm, "free-running: a race needs two CPUs", "on", "off", "lost/1e6 rounds", TARGET);
 		return 0;
 	}
 	museum(&producer, argv[1], "producer");
 	museum(&consumer, argv[1], "consumer");
-	own_race(&own);
+	cold_pool_make();
+	bench_pin(0);
+	own_race(&warm, false, "warm");
+	own_race(&lines, true, "cold");
 	return 0;
 }
