@@ -66,7 +66,7 @@ static void choose_layout(struct table *t)
 {
 	unsigned frame = INDENT + 2 + TIME + 1, room = t->total > frame ? t->total - frame : 0;
 
-	t->n_columns = t->n_threads;
+	t->n_columns = t->n_threads ? t->n_threads : 1;
 	t->width = room / t->n_columns - 3;
 	if (room / t->n_columns < COLUMN_MIN + 3) {
 		t->n_columns = 1;

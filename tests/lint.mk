@@ -27,7 +27,8 @@ lint-cppcheck:
 $(OUT)/lint/%.tidy: %.c .clang-tidy
 	@mkdir -p $(@D)
 	$(call say,TIDY,$<)clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE -DBHTRACE_VERSION='""' $(TIDY_INC) \
-		$(if $(filter tests/museum/%,$<),-DBH_FAULTS) >$@.log 2>&1 || { cat $@.log; exit 1; }
+		$(if $(filter tests/museum/%,$<),-DBH_FAULTS) \
+		$(if $(filter %/peer_glib.c,$<),`$(PKG_CONFIG) --cflags glib-2.0`) >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
 # Warnings of the other compiler are errors here.

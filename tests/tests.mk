@@ -5,6 +5,7 @@
 -include tests/museum/museum.mk
 -include tests/bench/bench.mk
 include tests/lint.mk
+JOBS := $(shell nproc)
 
 # --- unit: one program a file, linked statically against everything -----------
 
@@ -31,8 +32,8 @@ soak: all museum
 # --- the unit tests once more under the sanitizers --------------------------------
 
 sanitizers:
-	$(Q)$(MAKE) --no-print-directory OUT=$(OUT)/asan SAN=address,undefined CFLAGS='-O1 -g -fno-sanitize-recover=all' unit
-	$(Q)$(MAKE) --no-print-directory OUT=$(OUT)/tsan SAN=thread CFLAGS='-O1 -g' unit
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) OUT=$(OUT)/asan SAN=address,undefined CFLAGS='-O1 -g -fno-sanitize-recover=all' unit
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) OUT=$(OUT)/tsan SAN=thread CFLAGS='-O1 -g' unit
 
 deps:
 	$(Q).ci/deps build check bench
@@ -49,5 +50,6 @@ aarch64:
 	$(Q)OUT=$(OUT) tests/aarch64
 
 check: deps
-	$(Q)$(MAKE) --no-print-directory all museum lint
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all museum lint
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) $(UNIT)
 	$(Q)$(MAKE) --no-print-directory unit sanitizers aarch64 e2e
