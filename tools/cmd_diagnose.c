@@ -170,10 +170,10 @@ static int diagnose(const struct request *q)
 	struct patient p = { .ev = { .live = true } };
 	int status, r;
 
+	signal(SIGINT, on_interrupt);
 	p.live = bht_live_open(q->pid, &p.refusal);
 	if (!p.live)
 		return report_refusal(q, &p, errno);
-	signal(SIGINT, on_interrupt);
 	r = q->watch_ms ? watch(&p, q->watch_ms) : examine(&p);
 	p.ev.read_us = bht_live_read_us(p.live);
 	/* It was there when it was opened: it did not refuse, it went away. */
