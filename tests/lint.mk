@@ -2,8 +2,9 @@
 # make lint: form, then two analysers, then the other compiler. Included by
 # tests.mk. A file is analysed again only when it changed.
 
-LINT_C  := $(shell git ls-files '*.c' 2>/dev/null)
-LINT_H  := $(shell git ls-files '*.h' 2>/dev/null)
+LINT_DIRS := probes lib analysis tools docs tests
+LINT_C  := $(shell find $(LINT_DIRS) -name '*.c')
+LINT_H  := $(shell find $(LINT_DIRS) -name '*.h')
 # The tidy run needs a translation unit: what only compiles for BPF has its own build.
 TIDY    := $(patsubst %.c,$(OUT)/lint/%.tidy,$(filter-out %.bpf.c,$(LINT_C)))
 TIDY_INC = $(INC) -Itests/unit -Itests/museum -Itests/bench -I$(OUT)/bench
