@@ -202,6 +202,7 @@ static void *watch(void *arg)
 			same = 0;
 		last = now;
 	}
+	printf("stuck after rounds=%llu\n", (unsigned long long)last);
 	say("hung");
 	/* Not a return: an observer may be looking at the threads already. */
 	for (;;)
