@@ -166,14 +166,19 @@ static struct bh *pop_ready(struct bh_loop *loop)
 	return bh;
 }
 
-/* Clears the flag and runs the callback; between the two stands nothing that
- * is not in the callback itself. */
+/*
+ * Clears the flag and runs the callback; between the two stands nothing that is
+ * not in the callback itself. The begin is stamped with the time of the loop's
+ * last event, some 50 ns ago: a clock that is read just before the clear hid a
+ * tenth of the lost wakeups of the weak protocol (make bench), and [begin, end]
+ * contains the clear either way.
+ */
 static void execute(struct bh_loop *loop, struct bh *bh)
 {
 	bh_cb *cb = (bh_cb *)bh->o.callback;
 	void *opaque = (void *)bh->o.opaque;
 	bool oneshot = bh->oneshot;
-	uint64_t begin = bhp_clock();
+	uint64_t begin = loop->stamp;
 	uint64_t runs = atomic_load_explicit(&bh->o.runs, memory_order_relaxed);
 	struct bh_frame outer = bh_enter_callback(loop, BHP_IN_BH, bh, (const void *)cb, begin);
 
@@ -184,7 +189,7 @@ static void execute(struct bh_loop *loop, struct bh *bh)
 	if (runnable(old))
 		cb(opaque);
 	/* The callback may have deleted BH, and a nested poll freed it. */
-	bhp_emit(execute_end, .loop = loop, .bh = bh, .begin = begin);
+	bhp_emit_at(execute_end, bh_stamp(loop), .loop = loop, .bh = bh, .begin = begin);
 	bh_leave_callback(loop, &outer);
 	if (oneshot || old & BHP_FLAG_DELETED)
 		bh_free(loop, bh);

@@ -155,8 +155,8 @@ static void announce(struct bh_loop *loop, struct turn *turn)
 	if (turn->announced)
 		return;
 	turn->announced = true;
-	bhp_emit(poll_begin, .loop = loop, .blocking = turn->blocking, .depth = turn->depth,
-		 .iteration = turn->iteration);
+	bhp_emit_at(poll_begin, bh_stamp(loop), .loop = loop, .blocking = turn->blocking, .depth = turn->depth,
+		    .iteration = turn->iteration);
 }
 
 /* --- sleeping ------------------------------------------------------------------------ */
@@ -226,8 +226,8 @@ static void woken(struct bh_loop *loop, struct turn *turn, int error)
 	unsigned woke = (loop->accept_due ? BHP_WOKE_NOTIFIER : 0) | (turn->n_events ? BHP_WOKE_FD : 0) |
 			(error == EINTR ? BHP_WOKE_SIGNAL : 0);
 
-	bhp_emit(wait_end, .loop = loop, .woke = (uint8_t)(woke ? woke : BHP_WOKE_TIMEOUT), .fd = first_fd(turn),
-		 .ready = (uint32_t)turn->n_events);
+	bhp_emit_at(wait_end, bh_stamp(loop), .loop = loop, .woke = (uint8_t)(woke ? woke : BHP_WOKE_TIMEOUT),
+		    .fd = first_fd(turn), .ready = (uint32_t)turn->n_events);
 }
 
 static int collect(struct bh_loop *loop, struct turn *turn, int64_t timeout_ns)

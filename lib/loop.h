@@ -44,6 +44,7 @@ struct bh_loop {
 	/* Only the polling thread. */
 	struct bh *ready_first, *ready_last; /* taken up, not run yet */
 	bool embedded;
+	uint64_t stamp;  /* bhp_clock() of the loop's last event */
 	bool accept_due; /* the notifier fired and was not cleared yet */
 
 	struct bh_timer *due_first, *due_last;
@@ -75,6 +76,12 @@ struct bh_frame {
 struct bh_frame bh_enter_callback(struct bh_loop *loop, enum bhp_where where, const void *object, const void *callback,
 				  uint64_t now);
 void bh_leave_callback(struct bh_loop *loop, const struct bh_frame *outer);
+
+/* The time, remembered as that of the loop's last event. */
+static inline uint64_t bh_stamp(struct bh_loop *loop)
+{
+	return loop->stamp = bhp_clock();
+}
 
 /* notify.c */
 void bh_notify_write(struct bh_loop *loop, const struct bh *bh, uint32_t seen);

@@ -78,7 +78,7 @@ BHP_EVENT(9, execute_begin,
 	BHP_F(LOOP, ptr, loop,     "loop")
 	BHP_F(BH,   ptr, bh,       "bottom half")
 	BHP_F(ARG,  ptr, callback, "function about to run"),
-	"about to clear the flag and run the callback")
+	"about to clear the flag and run the callback; stamped with the loop's last event")
 
 BHP_EVENT(10, execute_end,
 	BHP_F(LOOP, ptr,  loop,  "loop")

@@ -83,19 +83,21 @@ TRACE ring(uint64_t round)
 }
 
 /* What libbh records on the loop's side: bh.c, execute(). */
-static __thread uint64_t begin;
+static __thread uint64_t stamp;
 
 TRACE libbh_begin(uint64_t round)
 {
 	(void)round;
-	begin = bhp_clock();
-	bhp_emit_at(execute_begin, begin, .loop = &object[0], .bh = &object[1], .callback = &object[0]);
+	bhp_emit_at(execute_begin, stamp, .loop = &object[0], .bh = &object[1], .callback = &object[0]);
 }
 
 TRACE libbh_end(uint64_t round)
 {
+	uint64_t begin = stamp;
+
 	(void)round;
-	bhp_emit(execute_end, .loop = &object[0], .bh = &object[1], .begin = begin);
+	stamp = bhp_clock();
+	bhp_emit_at(execute_end, stamp, .loop = &object[0], .bh = &object[1], .begin = begin);
 }
 
 #endif
