@@ -66,9 +66,10 @@ BHT_RULE(NOTIFY_SKIPPED, "notify-skipped", LOST, false,
 BHT_RULE(NOTIFY_STOLEN, "notify-stolen", LOST, false,
 	"the wakeup was written, but somebody else took it before the sleeper saw it",
 	"A notify wrote the eventfd after the last effective schedule; the accept that follows was made by another thread "
-	"than the one that sleeps, or by the loop itself after it had looked at its bottom halves.",
-	"Clear the notifier before looking at the bottom halves, never after, and by nobody but the thread that will "
-	"look.",
+	"than the one that sleeps, or by the loop itself after its last look at its bottom halves, while it already "
+	"counted as asleep.",
+	"Clear the notifier before looking at the bottom halves, or let nobody write it while the loop is awake; and let "
+	"nobody clear it but the thread that will look.",
 	"What happens: The eventfd is a message to the thread that sleeps. When a second poller of the same loop, a nested "
 	"poll or an embedding loop reads it, the sleeper does not wake. The same loop can rob itself: it scans its bottom "
 	"halves, a schedule and its write come in, and then it clears the notifier as part of handling file "

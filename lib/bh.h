@@ -15,6 +15,9 @@
  * bh_loop_free() and after a bottom half was deleted its pointer is dead: the
  * caller must know that no other thread still schedules it.
  *
+ * Signals. A handler that may have interrupted a function of libbh must not be
+ * left by siglongjmp(3). After fork(2) a loop belongs to the parent alone.
+ *
  * Errors. Functions that return int give 0 (or a value described there) or a
  * negative errno; those that return a pointer give NULL and set errno.
  *
@@ -80,8 +83,9 @@ BH_API void bh_loop_wake(struct bh_loop *loop);
 /*
  * A file descriptor for embedding the loop in another one: when it is readable
  * call bh_loop_poll(loop, false). From the first call on the loop is in
- * embedded mode: whoever schedules wakes the descriptor, timers included. The
- * loop keeps ownership. -errno. Loop thread.
+ * embedded mode: whoever schedules wakes the descriptor, timers included, and
+ * each turn ends what bh_loop_wake() began. The loop keeps ownership. -errno.
+ * Loop thread.
  */
 BH_API int bh_loop_pollable_fd(struct bh_loop *loop);
 
