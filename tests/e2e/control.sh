@@ -29,7 +29,7 @@ diagnose_many() {
 				hogs+=($!)
 			done
 		fi
-		"$@" || break
+		"$@" || { fail "$what: over after $((i - 1)) diagnoses; a smaller PACE, or more ROUNDS"; break; }
 		diagnose "$control"
 		if [[ $code = 0 && $(head -n 1 "$work/report") == "HEALTHY: 1 loop, "* ]]; then
 			healthy=$((healthy + 1))
