@@ -74,7 +74,10 @@ static int by_time(const void *a, const void *b)
 	const struct bht_witness *x = a, *y = b;
 	uint64_t s = bhp_record_time(&x->event.r), t = bhp_record_time(&y->event.r);
 
-	return (s > t) - (s < t);
+	if (s != t)
+		return s > t ? 1 : -1;
+	/* A begin carries the stamp of the event before it. */
+	return (bht_event_id(&x->event) == BHP_ID_execute_begin) - (bht_event_id(&y->event) == BHP_ID_execute_begin);
 }
 
 /* The newest events that are not witnesses yet; CANDIDATE is sorted by time. */
