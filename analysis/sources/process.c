@@ -39,7 +39,7 @@ static bool parse_map(const char *line, struct bht_map *map, bool *readable)
 
 static int read_maps(struct bht_process *p)
 {
-	int rc = bht_text_read_list(&p->proc.text, p->proc.dir, "maps");
+	int rc = bht_text_read_list(&p->proc.text, p->proc.files, "maps");
 	size_t lines = 1, n = 0;
 
 	if (rc)
@@ -110,7 +110,7 @@ static int read_batch(struct bht_process *p, const struct bht_span *spans, size_
 		remote[i] = (struct iovec){ (void *)(uintptr_t)spans[i].addr, spans[i].len };
 		wanted += spans[i].len;
 	}
-	ssize_t got = process_vm_readv((pid_t)p->pid, local, n, remote, n, 0);
+	ssize_t got = process_vm_readv((pid_t)p->proc.speaker, local, n, remote, n, 0);
 	if (got < 0) {
 		/* EINVAL: an address that no user space has. */
 		switch (errno) {
@@ -169,18 +169,18 @@ static int refuse_permission(const struct bht_process *p, struct bht_refusal *re
 			  p->pid, st.st_uid, geteuid(), yama);
 }
 
-static int read_leader(struct bht_process *p, struct bht_thread *leader, uint32_t *flags)
+static int read_speaker(struct bht_process *p, struct bht_thread *thread, uint32_t *flags)
 {
-	int rc = bht_text_read(&p->proc.text, p->proc.dir, "stat");
+	int rc = bht_text_read(&p->proc.text, p->proc.files, "stat");
 
-	return rc ? rc : bht_parse_stat(p->proc.text.data, leader, flags);
+	return rc ? rc : bht_parse_stat(p->proc.text.data, thread, flags);
 }
 
 bool bht_process_gone(struct bht_process *p)
 {
-	struct bht_thread leader;
+	struct bht_thread speaker;
 	uint32_t flags = 0;
-	int rc = read_leader(p, &leader, &flags);
+	int rc = read_speaker(p, &speaker, &flags);
 
 	return rc == -ESRCH || flags & EXITING || !bht_process_alive(p);
 }
@@ -220,24 +220,24 @@ static int refuse_proc(struct bht_process *p, int error, const char *file, struc
 /* What has no memory is refused by name. */
 static int check_kind(struct bht_process *p, struct bht_refusal *refusal)
 {
-	struct bht_thread leader;
+	struct bht_thread speaker;
 	uint32_t flags;
-	int rc = read_leader(p, &leader, &flags);
+	int rc = read_speaker(p, &speaker, &flags);
 
 	if (rc)
 		return refuse_proc(p, rc, "stat", refusal);
 	if (flags & KERNEL_THREAD)
-		return bht_refuse(refusal, -ENOENT, 0, "process %u (%s): a kernel thread", p->pid, leader.name);
-	if (leader.state == 'Z' || leader.state == 'X')
-		return bht_refuse(refusal, -ESRCH, 0, "process %u (%s): a zombie, its main thread has exited", p->pid,
-				  leader.name);
+		return bht_refuse(refusal, -ENOENT, 0, "process %u (%s): a kernel thread", p->pid, speaker.name);
+	if (speaker.state == 'Z' || speaker.state == 'X')
+		return bht_refuse(refusal, -ESRCH, 0, "process %u (%s): a zombie, all its threads have exited", p->pid,
+				  speaker.name);
 	return 0;
 }
 
 int bht_process_open(struct bht_process *p, uint32_t pid, struct bht_refusal *refusal)
 {
 	*p = (struct bht_process){
-		.mem = { process_read, process_mapped, 0 }, .proc = { .dir = -1 }, .pid = pid, .pidfd = -1
+		.mem = { process_read, process_mapped, 0 }, .proc = { .dir = -1, .files = -1 }, .pid = pid, .pidfd = -1
 	};
 	if (!pid || pid > INT_MAX)
 		return bht_refuse(refusal, -ESRCH, 0, "%u: no process id", pid);

@@ -109,17 +109,61 @@ static bool same_namespace(int dir, const char *path)
 	return theirs.st_ino == ours.st_ino && theirs.st_dev == ours.st_dev;
 }
 
+/* The directory of the threads; NULL with errno. */
+static DIR *open_task(const struct bht_procfs *p)
+{
+	int fd = openat(p->dir, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *task = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!task && fd >= 0)
+		close(fd);
+	return task;
+}
+
+static bool has_exited(struct bht_procfs *p, const char *stat)
+{
+	struct bht_thread thread;
+
+	return bht_text_read(&p->text, p->dir, stat) || bht_parse_stat(p->text.data, &thread, NULL) ||
+	       thread.state == 'Z' || thread.state == 'X';
+}
+
+/* A main thread that called pthread_exit() has neither memory nor files; any
+ * thread that lives speaks for the process then. */
+static void find_speaker(struct bht_procfs *p)
+{
+	char path[PATH_SIZE];
+	DIR *task = has_exited(p, "stat") ? open_task(p) : NULL;
+
+	p->speaker = p->pid;
+	p->files = p->dir;
+	for (struct dirent *entry; task && p->files == p->dir && (entry = readdir(task));) {
+		snprintf(path, sizeof(path), "task/%.20s/stat", entry->d_name);
+		if (!isdigit((unsigned char)entry->d_name[0]) || has_exited(p, path))
+			continue;
+		*strrchr(path, '/') = '\0';
+		int fd = openat(p->dir, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		p->files = fd;
+		p->speaker = (uint32_t)strtoul(entry->d_name, NULL, 10);
+	}
+	if (task)
+		closedir(task);
+}
+
 int bht_procfs_open(struct bht_procfs *p, uint32_t pid)
 {
 	char path[PATH_SIZE];
 
 	*p = (struct bht_procfs){ .pid = pid, .ns_pid = pid };
 	snprintf(path, sizeof(path), "/proc/%u", pid);
-	p->dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	p->dir = p->files = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (p->dir < 0)
 		return -errno;
-	p->other_time_ns = !same_namespace(p->dir, "ns/time");
-	p->tids.same = same_namespace(p->dir, "ns/pid");
+	find_speaker(p);
+	p->other_time_ns = !same_namespace(p->files, "ns/time");
+	p->tids.same = same_namespace(p->files, "ns/pid");
 	if (p->tids.same)
 		return 0;
 	int rc = bht_text_read(&p->text, p->dir, "status");
@@ -130,6 +174,8 @@ int bht_procfs_open(struct bht_procfs *p, uint32_t pid)
 
 void bht_procfs_close(struct bht_procfs *p)
 {
+	if (p->files >= 0 && p->files != p->dir)
+		close(p->files);
 	if (p->dir >= 0)
 		close(p->dir);
 	free(p->text.data);
@@ -304,16 +350,11 @@ static int add_thread(struct bht_procfs *p, struct bht_evidence *ev, struct bht_
 
 int bht_procfs_threads(struct bht_procfs *p, struct bht_evidence *ev, struct bht_sample *sample)
 {
-	int fd = openat(p->dir, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *task = fd < 0 ? NULL : fdopendir(fd);
+	DIR *task = open_task(p);
 	int rc = 0;
 
-	if (!task) {
-		rc = -errno;
-		if (fd >= 0)
-			close(fd);
-		return rc;
-	}
+	if (!task)
+		return -errno;
 	for (struct dirent *entry; !rc && (entry = readdir(task));)
 		if (isdigit((unsigned char)entry->d_name[0]))
 			rc = add_thread(p, ev, sample, (uint32_t)strtoul(entry->d_name, NULL, 10));
@@ -328,7 +369,7 @@ static int read_fdinfo(struct bht_procfs *p, int32_t fd)
 	char path[PATH_SIZE];
 
 	snprintf(path, sizeof(path), "fdinfo/%d", fd);
-	return bht_text_read(&p->text, p->dir, path);
+	return bht_text_read(&p->text, p->files, path);
 }
 
 static bool is_epoll(const struct bht_procfs *p, int32_t fd)
@@ -337,7 +378,7 @@ static bool is_epoll(const struct bht_procfs *p, int32_t fd)
 	char path[PATH_SIZE], target[sizeof(epoll)];
 
 	snprintf(path, sizeof(path), "fd/%d", fd);
-	return readlinkat(p->dir, path, target, sizeof(target)) == sizeof(epoll) - 1 &&
+	return readlinkat(p->files, path, target, sizeof(target)) == sizeof(epoll) - 1 &&
 	       !memcmp(target, epoll, sizeof(epoll) - 1);
 }
 

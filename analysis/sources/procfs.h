@@ -23,7 +23,9 @@ struct bht_tids {
 
 struct bht_procfs {
 	int dir;            /* /proc/PID */
+	int files;          /* the same, or task/SPEAKER below it: maps, fdinfo, fd, ns */
 	uint32_t pid;       /* in our PID namespace */
+	uint32_t speaker;   /* thread that still has the process's memory: a main thread may have exited */
 	uint32_t ns_pid;    /* in its own, 0 when not known */
 	bool other_time_ns; /* its CLOCK_MONOTONIC is not ours */
 	bool no_schedstat;  /* the kernel does not have it */

@@ -106,6 +106,20 @@ static void stuck(int ms)
 	bh_loop_run(loop);
 }
 
+/* --- headless: the loop is stuck in another thread, the main thread has exited ------------ */
+
+static void *stuck_thread(void *arg)
+{
+	stuck(0);
+	return arg;
+}
+
+static void headless(void)
+{
+	thread(stuck_thread, NULL);
+	pthread_exit(NULL);
+}
+
 /* --- fork: the parent is idle, its child is stuck -------------------------------------- */
 
 static void forked(void)
@@ -233,6 +247,8 @@ int main(int argc, char **argv)
 		idle();
 	else if (!strcmp(what, "stuck") && argc == 3)
 		stuck(atoi(argv[2]));
+	else if (!strcmp(what, "headless"))
+		headless();
 	else if (!strcmp(what, "fork"))
 		forked();
 	else if (!strcmp(what, "crowd") && argc == 4)
@@ -241,6 +257,8 @@ int main(int argc, char **argv)
 		brief(atoi(argv[2]));
 	else if (!strcmp(what, "churn"))
 		churn();
-	fprintf(stderr, "usage: %s idle | stuck MS | fork | crowd THREADS BOTTOM-HALVES | brief MS | churn\n", argv[0]);
+	fprintf(stderr,
+		"usage: %s idle | stuck MS | headless | fork | crowd THREADS BOTTOM-HALVES | brief MS | churn\n",
+		argv[0]);
 	return 2;
 }

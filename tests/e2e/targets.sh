@@ -5,7 +5,7 @@
 #   targets.sh [PART...]    a part is a function below
 # shellcheck source-path=SCRIPTDIR source=common.bash disable=SC2317 # parts are called by name
 . "$(dirname "$0")/common.bash"
-parts=(stripped pie static shared deleted namespace forked stopped recorder_off
+parts=(stripped pie static shared deleted namespace forked headless stopped recorder_off
 	other_user no_libbh no_process kernel_thread zombie bits32 dying churning)
 archive=$OUT/libbh.a
 nobody=(--reuid=65534 --regid=65534 --clear-groups)
@@ -109,6 +109,17 @@ forked() {
 	diagnose "$parent" --json
 	expect "its parent" 0 'd["verdict"] == "healthy"' 'd["looked_at"]["loops"] == 1' 'd["history"]["events"] > 0'
 	stop "$parent"
+}
+
+# Its main thread is a zombie, which has neither memory nor files.
+headless() {
+	build headless "$archive"
+	start_ready "$work/headless" headless
+	wait_until 10 in_state "$pid" Z || fail "headless: the main thread lives"
+	diagnose "$pid" --json
+	expect "headless" 1 'f["rule"] == "callback-blocked"' 'f["bh"]["name"] == "flush"' \
+		"f['loop']['owner_tid'] != $pid" 'f["loop"]["notifier_watched"]'
+	stop "$pid"
 }
 
 in_state() { # PID LETTER
