@@ -136,8 +136,6 @@ static void take_incoming(struct bh_loop *loop)
 {
 	struct bh *bh, *first = NULL, *last = NULL;
 
-	if (!atomic_load_explicit(&loop->o.incoming, memory_order_relaxed))
-		return;
 	/* Acquires what bh_push() released: the pushed objects. */
 	bh = (struct bh *)atomic_exchange_explicit(&loop->o.incoming, NULL, memory_order_acquire);
 	last = bh;
@@ -152,6 +150,13 @@ static void take_incoming(struct bh_loop *loop)
 	else
 		loop->ready_first = first;
 	loop->ready_last = last;
+}
+
+bool bh_take_scheduled(struct bh_loop *loop)
+{
+	if (atomic_load_explicit(&loop->o.incoming, memory_order_relaxed))
+		take_incoming(loop);
+	return loop->ready_first;
 }
 
 static struct bh *pop_ready(struct bh_loop *loop)
@@ -209,7 +214,6 @@ bool bh_run_ready(struct bh_loop *loop)
 	struct bh *bh;
 	bool progress = false;
 
-	take_incoming(loop);
 	while ((bh = pop_ready(loop))) {
 		/* Acquires what bh_delete() released: its thread is done with BH. */
 		uint32_t flags = atomic_load_explicit(&bh->o.flags, memory_order_acquire);

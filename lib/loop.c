@@ -305,8 +305,8 @@ static bool dispatch(struct bh_loop *loop, struct turn *turn)
 {
 	bool progress = false;
 
-	if (loop->ready_first || atomic_load_explicit(&loop->o.incoming, memory_order_relaxed) || turn->n_events ||
-	    bh_timers_timeout_ns(loop) == 0)
+	/* Announced before anything runs: the first callback takes its stamp. */
+	if (bh_take_scheduled(loop) || turn->n_events || bh_timers_timeout_ns(loop) == 0)
 		announce(loop, turn);
 	progress |= bh_run_ready(loop);
 	/* A nested poll has handled what is left: its readiness is stale. */

@@ -88,8 +88,9 @@ void bh_notify_write(struct bh_loop *loop, const struct bh *bh, uint32_t seen);
 void bh_notify(struct bh_loop *loop);
 void bh_notify_accept(struct bh_loop *loop);
 
-/* bh.c: all three from the polling thread */
-bool bh_run_ready(struct bh_loop *loop);             /* runs what is scheduled; whether anything ran */
+/* bh.c: all from the polling thread */
+bool bh_take_scheduled(struct bh_loop *loop);        /* makes ready what was scheduled; whether anything is */
+bool bh_run_ready(struct bh_loop *loop);             /* runs what is ready; whether anything ran */
 int64_t bh_pending_timeout_ns(struct bh_loop *loop); /* 0, at most the idle delay, or -1 */
 void bh_free_all(struct bh_loop *loop);
 

@@ -175,9 +175,10 @@ void museum_pin(unsigned n)
 	sched_setaffinity(0, sizeof(mine), &mine);
 }
 
-static void say(const char *what)
+static void say(const char *what, uint64_t rounds)
 {
-	printf("%s pid=%d\n", what, getpid());
+	/* At once, so that who reads the first line has the second, too. */
+	printf("%s pid=%d\nafter rounds=%llu\n", what, getpid(), (unsigned long long)rounds);
 	fflush(stdout);
 }
 
@@ -202,8 +203,7 @@ static void *watch(void *arg)
 			same = 0;
 		last = now;
 	}
-	printf("stuck after rounds=%llu\n", (unsigned long long)last);
-	say("hung");
+	say("hung", last);
 	/* Not a return: an observer may be looking at the threads already. */
 	for (;;)
 		pause();
@@ -228,7 +228,7 @@ bool museum_advance(struct museum *m, unsigned n)
 	if (!(m->max_rounds && rounds >= m->max_rounds) && !(m->end_ns != UINT64_MAX && bh_now_ns() >= m->end_ns))
 		return true;
 	if (m->idle_after)
-		say("idle");
+		say("idle", rounds);
 	m->over = !m->idle_after;
 	return false;
 }
