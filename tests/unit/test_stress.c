@@ -313,6 +313,54 @@ static void timers_and_descriptors_come_and_go(void **state)
 
 #define test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* --- an execution is stamped by the turn that it belongs to ------------------------- */
+
+static _Atomic bool hammering;
+
+static void *hammer(void *bh)
+{
+	for (unsigned i = 0; i < 200000; i++) {
+		bh_schedule(bh);
+		for (unsigned k = i % 64; k-- > 0;)
+			atomic_signal_fence(memory_order_seq_cst);
+	}
+	atomic_store(&hammering, false);
+	return NULL;
+}
+
+static void every_execution_is_in_an_announced_turn(void **state)
+{
+	struct bh_loop *polled = bh_loop_new("polled");
+	int runs = 0;
+	uint64_t turn = 0, executions = 0;
+
+	(void)state;
+	struct bh *bh = bh_new(polled, count, &runs, "hammered");
+	atomic_store(&hammering, true);
+	pthread_t thread = in_thread(hammer, bh);
+	while (atomic_load(&hammering))
+		bh_loop_poll(polled, false);
+	pthread_join(thread, NULL);
+
+	struct bhp_ring *ring = bhp_tls_ring;
+	uint64_t head = atomic_load(&ring->head);
+	for (uint64_t i = head > ring->capacity ? head - ring->capacity : 0; i < head; i++) {
+		const struct bhp_record *r = bhp_ring_slot(ring, i);
+		if (bhp_record_id(r) == BHP_ID_poll_begin)
+			turn = bhp_record_time(r);
+		if (bhp_record_id(r) == BHP_ID_execute_begin && turn) {
+			assert_true(bhp_record_time(r) >= turn);
+			executions++;
+		}
+		/* The next turn has to announce itself again. */
+		if (bhp_record_id(r) == BHP_ID_poll_end)
+			turn = turn ? UINT64_MAX : 0;
+	}
+	assert_true(executions > 100);
+	bh_delete(bh);
+	assert_int_equal(bh_loop_free(polled), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -321,6 +369,7 @@ int main(void)
 		test(cancelled_ones_can_still_be_scheduled),
 		test(loops_wake_each_other),
 		test(timers_and_descriptors_come_and_go),
+		test(every_execution_is_in_an_announced_turn),
 	};
 
 	/* A wakeup that is lost for ever ends here. */
