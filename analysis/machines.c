@@ -145,26 +145,20 @@ static int consume(struct bht_tickets *t, uint64_t number)
 
 /* --- the flag machine ---------------------------------------------------------------- */
 
-static void bh_reset(struct bht_bh_machine *bh, const struct bht_event *e)
+/* The slot of a freed bottom half is used again: another object. */
+static void bh_reset(struct bht_bh_machine *bh)
 {
-	struct bhp_bh_new f = bhp_decode_bh_new(&e->r);
-
-	/* The slot of a freed bottom half is used again: another object. */
 	free_tickets(&bh->tickets);
-	*bh = (struct bht_bh_machine){ .addr = (uintptr_t)f.bh, .loop = (uintptr_t)f.loop };
-	copy_name(bh->name, e->text);
+	*bh = (struct bht_bh_machine){ .addr = bh->addr };
 }
 
 static int bh_scheduled(struct bht_bh_machine *bh, const struct bht_event *e, uint64_t previous)
 {
 	struct bhp_schedule f = bhp_decode_schedule(&e->r);
 
-	bh->loop = (uintptr_t)f.loop;
-	bh->schedules++;
 	if (f.seen == 0) {
 		bh->effective = *e;
 	} else {
-		bh->coalescings++;
 		bh->coalesced = *e;
 		bh->coalesced_previous = previous;
 		if (f.ticket == 0) {
@@ -184,11 +178,7 @@ static int feed_bh(struct bht_machines *m, const struct bht_event *e, const void
 		return -ENOMEM;
 	switch (bht_event_id(e)) {
 	case BHP_ID_bh_new:
-		bh_reset(bh, e);
-		break;
-	case BHP_ID_bh_delete:
-	case BHP_ID_bh_cancel:
-		bh->withdrawn = *e;
+		bh_reset(bh);
 		break;
 	case BHP_ID_schedule:
 		r = bh_scheduled(bh, e, previous);
@@ -197,7 +187,6 @@ static int feed_bh(struct bht_machines *m, const struct bht_event *e, const void
 		bh->notify = *e;
 		break;
 	case BHP_ID_execute_begin:
-		bh->executions++;
 		bh->begin = *e;
 		break;
 	case BHP_ID_execute_end:
@@ -223,19 +212,8 @@ static int feed_loop(struct bht_machines *m, const struct bht_event *e)
 
 	if (!loop)
 		return -ENOMEM;
-	switch (bht_event_id(e)) {
-	case BHP_ID_loop_new:
+	if (bht_event_id(e) == BHP_ID_loop_new)
 		*loop = (struct bht_loop_machine){ .addr = (uintptr_t)addr };
-		copy_name(loop->name, e->text);
-		break;
-	case BHP_ID_notify:
-		if (bhp_decode_notify(&e->r).written)
-			loop->notify = *e;
-		break;
-	case BHP_ID_accept:
-		loop->accept = *e;
-		break;
-	}
 	remember(&loop->recent, e);
 	return 0;
 }
@@ -245,9 +223,8 @@ static int feed_loop(struct bht_machines *m, const struct bht_event *e)
 static int feed_loss(struct bht_machines *m, const struct bht_event *e)
 {
 	uint64_t until = bhp_record_time(&e->r);
-	uint64_t count = bht_loss_count(e);
 
-	m->lost += count;
+	m->lost += bht_loss_count(e);
 	m->losses[bht_loss_reason(e) & 7]++;
 	if (e->tid == 0) {
 		if (until > m->all_complete_since)
@@ -257,7 +234,6 @@ static int feed_loss(struct bht_machines *m, const struct bht_event *e)
 	struct bht_thread_machine *thread = the_thread(m, e->tid);
 	if (!thread)
 		return -ENOMEM;
-	thread->lost += count;
 	if (until > thread->complete_since)
 		thread->complete_since = until;
 	return 0;

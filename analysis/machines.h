@@ -42,16 +42,13 @@ struct bht_tickets {
 /* The flag machine. An event whose time is 0 was not seen. */
 struct bht_bh_machine {
 	uint64_t addr;
-	uint64_t loop;
-	char name[BHP_TEXT_MAX + 1];
 	struct bht_event effective;                        /* last schedule that saw 0 */
 	struct bht_event coalesced;                        /* last schedule that saw 1 */
 	struct bht_event unannounced;                      /* last one of these that carried no ticket */
 	uint64_t coalesced_previous, unannounced_previous; /* as in struct bht_ticket */
 	struct bht_event begin, end;                       /* last execution */
 	struct bht_event notify;                           /* last notification for it */
-	struct bht_event withdrawn;                        /* last cancel or delete */
-	uint64_t schedules, coalescings, executions, consumed;
+	uint64_t consumed;                                 /* tickets, ever */
 	struct bht_tickets tickets;
 	struct bht_recent recent;
 };
@@ -59,9 +56,6 @@ struct bht_bh_machine {
 /* The notify and loop machine. */
 struct bht_loop_machine {
 	uint64_t addr;
-	char name[BHP_TEXT_MAX + 1];
-	struct bht_event notify;  /* last notification that wrote */
-	struct bht_event accept;  /* last accept */
 	struct bht_recent recent; /* poll, wait, notify, accept */
 };
 
@@ -70,7 +64,6 @@ struct bht_thread_machine {
 	char name[BHP_TEXT_MAX + 1];
 	uint64_t last;           /* time of its last event */
 	uint64_t complete_since; /* nothing is missing from here on; 0: from its beginning */
-	uint64_t lost;           /* events known to be missing */
 	struct bht_map polls;    /* loops it was seen polling, key = value = address */
 };
 
