@@ -190,14 +190,19 @@ static int wait_ns(int epfd, struct epoll_event *events, int64_t timeout_ns)
 	return epoll_wait(epfd, events, EVENTS_PER_TURN, ms > INT_MAX ? INT_MAX : (int)ms);
 }
 
-/* arm_embedder() arms it again at the end of the outermost turn. */
-static void disarm_embedder(struct bh_loop *loop)
+/* Makes the timer's descriptor readable after so long, with -1 never. */
+static void set_timer_fd(struct bh_loop *loop, int64_t timeout_ns)
 {
-	timerfd_settime(loop->timer_fd, 0, &(struct itimerspec){ 0 }, NULL);
+	struct itimerspec t = { 0 };
+
+	if (timeout_ns > 0)
+		t.it_value = (struct timespec){ timeout_ns / 1000000000, timeout_ns % 1000000000 };
+	timerfd_settime(loop->timer_fd, 0, &t, NULL);
 }
 
 /* Takes the loop's own descriptors out of the turn. The timer's is cleared at
- * once: readable, it would keep nested polls from sleeping. */
+ * once: readable, it would keep nested polls from sleeping. arm_embedder() sets
+ * it again at the end of the outermost turn. */
 static void take_own_events(struct bh_loop *loop, struct turn *turn)
 {
 	int kept = 0;
@@ -207,7 +212,7 @@ static void take_own_events(struct bh_loop *loop, struct turn *turn)
 		if (ptr == &loop->o.notifier_fd)
 			loop->accept_due = true;
 		else if (ptr == &loop->timer_fd)
-			disarm_embedder(loop);
+			set_timer_fd(loop, -1);
 		else
 			turn->event[kept++] = turn->event[i];
 	}
@@ -247,8 +252,8 @@ static void set_awake(struct bh_loop *loop)
 }
 
 /* Clears the notifier, if it fired. Only after the callbacks: the read would
- * delay the one that the loop was woken for. It takes nobody's wakeup away,
- * because nobody writes while the loop is awake. */
+ * delay the one that the loop was woken for. It takes nobody's wakeup away:
+ * whoever wrote had pushed before, and the next bh_sleep_begin() looks. */
 static void accept_notifier(struct bh_loop *loop)
 {
 	if (loop->accept_due)
@@ -327,10 +332,7 @@ static void arm_embedder(struct bh_loop *loop)
 		bh_notify(loop);
 		timeout = -1;
 	}
-	struct itimerspec t = { .it_value = { timeout / 1000000000, timeout % 1000000000 } };
-	if (timeout < 0)
-		t.it_value = (struct timespec){ 0, 0 };
-	timerfd_settime(loop->timer_fd, 0, &t, NULL);
+	set_timer_fd(loop, timeout);
 }
 
 /* At the start of an outermost turn nothing is left of an earlier one that

@@ -39,9 +39,9 @@ void bh_notify(struct bh_loop *loop)
 }
 
 /*
- * Clears the eventfd. Call it while notify_me is AWAKE: a write that is still on
- * its way was announced before, so its reason is already visible, and it costs
- * one empty turn at most.
+ * Clears the eventfd. Call it between set_awake() and the next bh_sleep_begin():
+ * what a write announced was pushed before it and is found there, at the latest.
+ * A write that comes after costs one empty turn.
  */
 void bh_notify_accept(struct bh_loop *loop)
 {
