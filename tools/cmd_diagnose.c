@@ -175,7 +175,6 @@ static int diagnose(const struct request *q)
 	if (!p.live)
 		return report_refusal(q, &p, errno);
 	r = q->watch_ms ? watch(&p, q->watch_ms) : examine(&p);
-	p.ev.read_us = bht_live_read_us(p.live);
 	/* It was there when it was opened: it did not refuse, it went away. */
 	if (r == -ESRCH)
 		r = -ECANCELED;
