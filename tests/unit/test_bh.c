@@ -1,28 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Bottom halves: each sentence of bh.h about them. */
-#include "support.h"
+#include "fixture.h"
 
 enum { MANY = 10 };
-
-static struct bh_loop *loop;
-
-static int setup(void **state)
-{
-	(void)state;
-	loop = bh_loop_new("test");
-	return loop ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	return bh_loop_free(loop);
-}
-
-static int turn(void)
-{
-	return bh_loop_poll(loop, false);
-}
 
 static void a_name_is_copied_and_cut(void **state)
 {

@@ -3,22 +3,7 @@
 #include <sys/resource.h>
 #include <sys/time.h>
 
-#include "support.h"
-
-static struct bh_loop *loop;
-
-static int setup(void **state)
-{
-	(void)state;
-	loop = bh_loop_new("test");
-	return loop ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	return bh_loop_free(loop);
-}
+#include "fixture.h"
 
 /* --- life ----------------------------------------------------------------------- */
 

@@ -1,28 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Timers: when they fire, in which order, and a thousand against a sorted array. */
-#include "support.h"
+#include "fixture.h"
 
 enum { MANY = 1000 };
-
-static struct bh_loop *loop;
-
-static int setup(void **state)
-{
-	(void)state;
-	loop = bh_loop_new("test");
-	return loop ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	return bh_loop_free(loop);
-}
-
-static int turn(void)
-{
-	return bh_loop_poll(loop, false);
-}
 
 /* What a timer's callback gets. */
 struct alarm {
