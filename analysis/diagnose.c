@@ -10,15 +10,17 @@ enum { N_RULES = sizeof(rules) / sizeof(rules[0]) };
 
 static int feed_all(struct bht_machines *m, struct bht_source *history)
 {
-	struct bht_event e;
-	int r;
+	struct bht_event e[BHT_BATCH];
+	int n, r;
 
-	while ((r = history->next(history, &e)) > 0) {
-		r = bht_machines_feed(m, &e);
-		if (r != 0)
-			return r;
+	while ((n = history->next(history, e, BHT_BATCH)) > 0) {
+		for (int i = 0; i < n; i++) {
+			r = bht_machines_feed(m, &e[i]);
+			if (r != 0)
+				return r;
+		}
 	}
-	return r;
+	return n;
 }
 
 /* A loop in a state that no rule of this version names is not called healthy. */

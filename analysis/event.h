@@ -58,13 +58,16 @@ static inline unsigned bht_event_id(const struct bht_event *e)
 
 /*
  * A source of events in the order of time of one thread (or already merged).
- * next() returns 1 with *E filled in, 0 at the end, or -errno; after 0 or an
- * error it is not called again. close() frees the source. Not thread-safe.
+ * next() fills in up to MAX events, at least one, and returns how many, 0 at
+ * the end, or -errno; after 0 or an error it is not called again. An event with
+ * a text is the last of its batch. close() frees the source. Not thread-safe.
  */
 struct bht_source {
-	int (*next)(struct bht_source *source, struct bht_event *e);
+	int (*next)(struct bht_source *source, struct bht_event *e, unsigned max);
 	void (*close)(struct bht_source *source);
 };
+
+enum { BHT_BATCH = 128 }; /* a good MAX */
 
 /*
  * Merges N sources by time stamp; events of one source keep their order, ties

@@ -35,7 +35,9 @@ struct bht_loop {
 	uint64_t current_since;
 	int64_t wait_timeout_ns;
 	int64_t notifier_count; /* eventfd counter, -1 when it could not be read */
-	int notifier_watched;   /* 1 in the epoll set, 0 not, -1 not known */
+	int notifier_watched;   /* 1 when the sleeper watches it for reading, 0 not, -1 not known */
+	uint32_t notifier_mask; /* EPOLL* bits it is watched with, 0 when not known */
+	int embedder_watches;   /* whether the owner sleeps in a set that has poll_fd: 1, 0, or -1 not known */
 };
 
 struct bht_bh {
@@ -59,14 +61,17 @@ struct bht_thread {
 	char state;      /* as in /proc/PID/stat: R S D T t Z X; '?' when not known */
 	int64_t syscall; /* number, or one of the above */
 	uint64_t args[6];
-	char wchan[32];    /* kernel function it sleeps in, when the system call is not known */
+	char wchan[32];    /* kernel function it sleeps in, when it could be read */
 	uint64_t switches; /* context switches so far */
 	uint64_t cpu_ns;   /* CPU time so far */
+	/* What a thread that sleeps in futex(2) waits for; 0 when not known. */
+	uint32_t lock_word;  /* value at args[0] */
+	uint32_t lock_owner; /* tid in the observer's namespace, as the lock itself says */
 };
 
 /* Arrays are owned by the sample; bht_sample_free() frees them. */
 struct bht_sample {
-	uint64_t ticks; /* when it was begun */
+	uint64_t ticks; /* when it was begun; of a core or rings the latest time that they mention */
 	struct bht_loop *loops;
 	size_t n_loops;
 	struct bht_bh *bhs;
@@ -85,7 +90,17 @@ const struct bht_thread *bht_sample_thread(const struct bht_sample *sample, uint
 
 enum { BHT_UNSEEN_MAX = 16 };
 
+/* Where evidence comes from, and so what it can show. */
+enum bht_origin {
+	BHT_FROM_PROCESS,  /* two samples, kernel state included */
+	BHT_FROM_SNAPSHOT, /* the same, taken earlier */
+	BHT_FROM_CORE,     /* one; threads by their registers, no kernel state */
+	BHT_FROM_RINGS     /* one: the ring files of a process that was killed; no threads */
+};
+
 struct bht_evidence {
+	enum bht_origin origin;
+	const char *source; /* path it was read from, NULL for a process; borrowed */
 	uint32_t pid;
 	char command[16];
 	bool live; /* two samples; otherwise only last */

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * k-way merge: a binary heap of the sources' next events, the earliest on top.
+ * k-way merge: a binary heap of the inputs by the time of their next event, the
+ * earliest on top. Inputs are read in batches, and delivered in runs: as long as
+ * the top one is earlier than the second best, nothing has to be sifted.
  *
- * The source that delivered last is asked for its next event only when the
- * merge is called again, because the text of an event lives until then.
+ * An input whose batch is used up is asked for more only when the merge needs
+ * its next event, and not in the same call when the last one had a text, which
+ * lives until then.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -16,14 +19,23 @@ struct head {
 	unsigned index;
 };
 
+enum { INPUT_BATCH = 32 };
+
+struct input {
+	struct bht_source *source;
+	unsigned at, n; /* of the batch */
+	struct bht_event batch[INPUT_BATCH];
+};
+
 struct merge {
 	struct bht_source base;
-	struct bht_source **sources;
-	struct bht_event *events; /* the next event of each source */
+	struct input *input;
 	struct head *heap;
-	unsigned n_sources;
+	unsigned n_inputs;
 	unsigned n_heap;
 	bool started;
+	bool stale; /* the top one's batch is used up */
+	int error;  /* to be told in the next call */
 };
 
 static bool earlier(const struct head *a, const struct head *b)
@@ -45,23 +57,24 @@ static void sift_down(struct merge *m, unsigned at)
 	m->heap[at] = moving;
 }
 
-/* Fetches the next event of the source in HEAP[AT]: 1, 0 at its end, -errno. */
-static int fetch(struct merge *m, unsigned at)
+/* The next batch of an input: 1, 0 at its end, -errno. */
+static int refill(struct merge *m, struct head *head)
 {
-	struct head *head = &m->heap[at];
-	struct bht_source *source = m->sources[head->index];
-	int rc = source->next(source, &m->events[head->index]);
+	struct input *in = &m->input[head->index];
+	int n = in->source->next(in->source, in->batch, INPUT_BATCH);
 
-	if (rc > 0)
-		head->time = bhp_record_time(&m->events[head->index].r);
-	return rc;
+	in->at = 0;
+	in->n = n > 0 ? (unsigned)n : 0;
+	if (n > 0)
+		head->time = bhp_record_time(&in->batch[0].r);
+	return n;
 }
 
 static int start(struct merge *m)
 {
-	for (unsigned i = 0; i < m->n_sources; i++) {
+	for (unsigned i = 0; i < m->n_inputs; i++) {
 		m->heap[m->n_heap].index = i;
-		int rc = fetch(m, m->n_heap);
+		int rc = refill(m, &m->heap[m->n_heap]);
 		if (rc < 0)
 			return rc;
 		m->n_heap += rc > 0;
@@ -72,12 +85,13 @@ static int start(struct merge *m)
 	return 0;
 }
 
-static int advance(struct merge *m)
+static int refill_top(struct merge *m)
 {
-	int rc = fetch(m, 0);
+	int rc = refill(m, &m->heap[0]);
 
 	if (rc < 0)
 		return rc;
+	m->stale = false;
 	if (rc == 0)
 		m->heap[0] = m->heap[--m->n_heap];
 	if (m->n_heap)
@@ -85,17 +99,49 @@ static int advance(struct merge *m)
 	return 0;
 }
 
-static int merge_next(struct bht_source *source, struct bht_event *e)
+/* Whoever is next after the top. */
+static struct head second(const struct merge *m)
+{
+	if (m->n_heap < 2)
+		return (struct head){ UINT64_MAX, UINT32_MAX };
+	return m->n_heap > 2 && earlier(&m->heap[2], &m->heap[1]) ? m->heap[2] : m->heap[1];
+}
+
+/* Delivers from the top input as long as it stays the earliest; gives how many. */
+static unsigned run(struct merge *m, struct bht_event *e, unsigned max)
+{
+	struct head *top = &m->heap[0];
+	const struct head limit = second(m);
+	struct input *in = &m->input[top->index];
+	unsigned n = 0;
+
+	do {
+		e[n++] = in->batch[in->at++];
+		if (in->at == in->n) {
+			m->stale = true;
+			return n;
+		}
+		top->time = bhp_record_time(&in->batch[in->at].r);
+	} while (n < max && earlier(top, &limit));
+	sift_down(m, 0);
+	return n;
+}
+
+static int merge_next(struct bht_source *source, struct bht_event *e, unsigned max)
 {
 	struct merge *m = (struct merge *)source;
-	int rc = m->started ? advance(m) : start(m);
+	unsigned n = 0;
 
-	if (rc < 0)
-		return rc;
-	if (!m->n_heap)
-		return 0;
-	*e = m->events[m->heap[0].index];
-	return 1;
+	if (!m->started)
+		m->error = start(m);
+	while (!m->error && n < max && (n == 0 || !e[n - 1].text)) {
+		if (m->stale)
+			m->error = refill_top(m);
+		if (m->error || !m->n_heap)
+			break;
+		n += run(m, e + n, max - n);
+	}
+	return n ? (int)n : m->error;
 }
 
 static void close_all(struct bht_source **sources, unsigned n)
@@ -108,9 +154,9 @@ static void merge_close(struct bht_source *source)
 {
 	struct merge *m = (struct merge *)source;
 
-	close_all(m->sources, m->n_sources);
-	free(m->sources);
-	free(m->events);
+	for (unsigned i = 0; i < m->n_inputs; i++)
+		m->input[i].source->close(m->input[i].source);
+	free(m->input);
 	free(m->heap);
 	free(m);
 }
@@ -121,23 +167,19 @@ struct bht_source *bht_merge(struct bht_source **sources, unsigned n)
 		return sources[0];
 
 	struct merge *m = calloc(1, sizeof(*m));
-	struct bht_source **copy = calloc(n + !n, sizeof(*copy));
-	struct bht_event *events = calloc(n + !n, sizeof(*events));
+	struct input *input = calloc(n + !n, sizeof(*input));
 	struct head *heap = calloc(n + !n, sizeof(*heap));
 
-	if (!m || !copy || !events || !heap) {
+	if (!m || !input || !heap) {
 		close_all(sources, n);
 		free(m);
-		free(copy);
-		free(events);
+		free(input);
 		free(heap);
 		errno = ENOMEM;
 		return NULL;
 	}
 	for (unsigned i = 0; i < n; i++)
-		copy[i] = sources[i];
-	*m = (struct merge){
-		.base = { merge_next, merge_close }, .sources = copy, .events = events, .heap = heap, .n_sources = n
-	};
+		input[i].source = sources[i];
+	*m = (struct merge){ .base = { merge_next, merge_close }, .input = input, .heap = heap, .n_inputs = n };
 	return &m->base;
 }

@@ -286,11 +286,11 @@ struct history {
 	struct bht_tids tids;
 };
 
-static int history_next(struct bht_source *source, struct bht_event *e)
+static int history_next(struct bht_source *source, struct bht_event *e, unsigned max)
 {
 	struct history *h = (struct history *)source;
 
-	return h->merged->next(h->merged, e);
+	return h->merged->next(h->merged, e, max);
 }
 
 static void history_close(struct bht_source *source)
@@ -316,6 +316,11 @@ static int copy_tids(struct bht_tids *to, const struct bht_tids *from)
 	return 0;
 }
 
+static uint64_t ticks_now(void)
+{
+	return bhp_clock();
+}
+
 static int copy_rings(struct bht_live *live, struct bht_evidence *ev, struct history *h, struct bht_refusal *refusal)
 {
 	for (unsigned i = 0; i < live->n_roots; i++) {
@@ -324,7 +329,7 @@ static int copy_rings(struct bht_live *live, struct bht_evidence *ev, struct his
 		if (rc)
 			return rc;
 		refusal->why[0] = '\0';
-		h->rings[i] = bht_rings_copy(&live->process.mem, root, refusal);
+		h->rings[i] = bht_rings_copy(&live->process.mem, root, ticks_now, refusal);
 		if (!h->rings[i])
 			return -errno;
 		h->n_rings++;

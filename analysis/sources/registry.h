@@ -23,7 +23,7 @@ enum {
  * with it. Filled in by all functions here that return a negative number. */
 struct bht_refusal {
 	uint64_t addr;
-	char why[160];
+	char why[400];
 };
 
 /*
@@ -44,12 +44,14 @@ int bht_registry_walk(struct bht_memory *mem, const struct bhp_root *root, struc
 struct bht_rings;
 
 /*
- * Copies all rings of ROOT (at their head now). Free with bht_rings_free().
+ * Copies all rings of ROOT (at their head). CLOCK is the target's: what is
+ * stamped later than the end of the copy is damaged; NULL when it stands still. Free with bht_rings_free().
  * A damaged list or field table is no error: the rings before it are kept,
  * refusal->why says what is wrong, and the sources will tell of the loss.
  * NULL with errno, ENOMEM or what read() said.
  */
-struct bht_rings *bht_rings_copy(struct bht_memory *mem, const struct bhp_root *root, struct bht_refusal *refusal);
+struct bht_rings *bht_rings_copy(struct bht_memory *mem, const struct bhp_root *root, uint64_t (*clock)(void),
+				 struct bht_refusal *refusal);
 void bht_rings_free(struct bht_rings *rings);
 
 /* Maps a thread id of the target's namespace to the observer's. */

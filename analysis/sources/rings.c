@@ -37,7 +37,7 @@ struct bht_rings {
 	struct ring *ring;
 	size_t n;
 	uint64_t copied;  /* bytes */
-	uint64_t now;     /* ticks when the copy was complete */
+	uint64_t now;     /* the target's clock */
 	uint64_t dropped; /* events that found no ring */
 	bool off;         /* the recorder was told not to record */
 	bool damaged;     /* not all rings could be read */
@@ -203,7 +203,8 @@ static int copy_list(struct bht_memory *mem, const struct bhp_root *root, struct
 	return 0;
 }
 
-struct bht_rings *bht_rings_copy(struct bht_memory *mem, const struct bhp_root *root, struct bht_refusal *refusal)
+struct bht_rings *bht_rings_copy(struct bht_memory *mem, const struct bhp_root *root, uint64_t (*clock)(void),
+				 struct bht_refusal *refusal)
 {
 	struct bht_rings *rings = calloc(1, sizeof(*rings));
 
@@ -224,7 +225,7 @@ struct bht_rings *bht_rings_copy(struct bht_memory *mem, const struct bhp_root *
 	rings->damaged = rc != 0;
 	rings->dropped = root->dropped;
 	rings->off = root->mode == BHP_FLIGHT_OFF;
-	rings->now = bhp_clock();
+	rings->now = clock ? clock() : UINT64_MAX;
 	return rings;
 }
 
@@ -281,7 +282,7 @@ static unsigned collect_text(struct ring_source *s, uint64_t at)
 
 static enum bht_fields_verdict decode(const struct ring_source *s, struct bhp_record *r)
 {
-	if (bhp_record_time(r) > s->rings->now + CLOCK_SKEW)
+	if (bhp_record_time(r) > s->rings->now && bhp_record_time(r) - s->rings->now > CLOCK_SKEW)
 		return BHT_RECORD_NONSENSE;
 	return bht_fields_apply(&s->rings->fields, r);
 }
@@ -294,10 +295,8 @@ static int tell_loss(struct ring_source *s, uint64_t time, struct bht_event *e)
 	return 1;
 }
 
-static int ring_next(struct bht_source *source, struct bht_event *e)
+static int next_event(struct ring_source *s, struct bht_event *e)
 {
-	struct ring_source *s = (struct ring_source *)source;
-
 	while (s->at < s->ring->n) {
 		*e = (struct bht_event){ .r = s->ring->records[s->at] };
 		enum bht_fields_verdict verdict = decode(s, &e->r);
@@ -319,6 +318,17 @@ static int ring_next(struct bht_source *source, struct bht_event *e)
 		return 1;
 	}
 	return s->why ? tell_loss(s, s->rings->now, e) : 0;
+}
+
+static int ring_next(struct bht_source *source, struct bht_event *e, unsigned max)
+{
+	struct ring_source *s = (struct ring_source *)source;
+	unsigned n = 0;
+
+	while (n < max && next_event(s, &e[n]))
+		if (e[n++].text)
+			break;
+	return (int)n;
 }
 
 static void source_free(struct bht_source *source)
@@ -368,10 +378,11 @@ struct loss_source {
 	bool told;
 };
 
-static int loss_next(struct bht_source *source, struct bht_event *e)
+static int loss_next(struct bht_source *source, struct bht_event *e, unsigned max)
 {
 	struct loss_source *s = (struct loss_source *)source;
 
+	(void)max;
 	if (s->told)
 		return 0;
 	s->told = true;

@@ -35,10 +35,11 @@ struct story_source {
 	unsigned next;
 };
 
-static inline int story_next(struct bht_source *source, struct bht_event *e)
+static inline int story_next(struct bht_source *source, struct bht_event *e, unsigned max)
 {
 	struct story_source *s = (struct story_source *)source;
 
+	(void)max;
 	if (s->next == s->story->n)
 		return 0;
 	*e = s->story->event[s->next++];

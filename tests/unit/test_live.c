@@ -148,7 +148,7 @@ static void test_history(void **state)
 	assert_non_null(history);
 	bht_live_close(live);
 	kill_target();
-	while (history->next(history, &e) > 0) {
+	while (history->next(history, &e, 1) > 0) {
 		assert_int_equal(e.tid, ev.pid);
 		assert_true(bhp_record_time(&e.r) < now);
 		if (seen[bht_event_id(&e)]++ == 0 && bht_event_id(&e) == BHP_ID_bh_new)

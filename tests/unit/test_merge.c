@@ -23,10 +23,11 @@ struct times {
 
 static unsigned n_open;
 
-static int times_next(struct bht_source *source, struct bht_event *e)
+static int times_next(struct bht_source *source, struct bht_event *e, unsigned max)
 {
 	struct times *s = (struct times *)source;
 
+	assert_true(max > 0);
 	assert_false(s->ended);
 	if (s->at == s->n) {
 		s->ended = true;
@@ -60,7 +61,7 @@ static void expect(struct bht_source *merged, const char *text)
 {
 	struct bht_event e;
 
-	assert_int_equal(merged->next(merged, &e), 1);
+	assert_int_equal(merged->next(merged, &e, 1), 1);
 	assert_string_equal(e.text, text);
 }
 
@@ -68,7 +69,7 @@ static void finish(struct bht_source *merged, int end)
 {
 	struct bht_event e;
 
-	assert_int_equal(merged->next(merged, &e), end);
+	assert_int_equal(merged->next(merged, &e, 1), end);
 	merged->close(merged);
 	assert_int_equal(n_open, 0);
 }
@@ -166,7 +167,7 @@ static void test_many(void **state)
 	}
 	struct bht_source *merged = bht_merge(sources, SOURCES);
 	for (uint32_t tid = 0; total > 0; total--) {
-		assert_int_equal(merged->next(merged, &e), 1);
+		assert_int_equal(merged->next(merged, &e, 1), 1);
 		assert_true(bhp_record_time(&e.r) > last || (bhp_record_time(&e.r) == last && e.tid >= tid));
 		assert_true(bhp_record_time(&e.r) == time[e.tid][seen[e.tid]++]);
 		last = bhp_record_time(&e.r);

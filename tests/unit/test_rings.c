@@ -96,9 +96,14 @@ static uint32_t add_1000(void *arg, uint32_t ns_tid)
 	return ns_tid + 1000;
 }
 
+static uint64_t ticks_now(void)
+{
+	return bhp_clock();
+}
+
 static void copy(void)
 {
-	rings = bht_rings_copy(&fake.mem, &root, &refusal);
+	rings = bht_rings_copy(&fake.mem, &root, ticks_now, &refusal);
 	assert_non_null(rings);
 	assert_int_equal(bht_rings_sources(rings, add_1000, &fake, &sources, &n_sources), 0);
 }
@@ -108,7 +113,7 @@ static struct bht_event next(unsigned source)
 	struct bht_event e;
 
 	assert_in_range(source, 0, n_sources - 1);
-	assert_int_equal(sources[source]->next(sources[source], &e), 1);
+	assert_int_equal(sources[source]->next(sources[source], &e, 1), 1);
 	return e;
 }
 
@@ -135,7 +140,7 @@ static void expect_end(unsigned source)
 {
 	struct bht_event e;
 
-	assert_int_equal(sources[source]->next(sources[source], &e), 0);
+	assert_int_equal(sources[source]->next(sources[source], &e, 1), 0);
 }
 
 static void test_events_and_texts(void **state)
@@ -425,7 +430,7 @@ static void test_target_gone(void **state)
 {
 	(void)state;
 	fake.error = -ESRCH;
-	assert_null(bht_rings_copy(&fake.mem, &root, &refusal));
+	assert_null(bht_rings_copy(&fake.mem, &root, ticks_now, &refusal));
 	assert_int_equal(errno, ESRCH);
 }
 
