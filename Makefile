@@ -94,7 +94,7 @@ $(OUT)/libanalysis.a: $(ANALYSIS_OBJ) $(KIT_SCHEMA)
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 
 $(OUT)/bhtrace: $(TOOLS_OBJ) $(OUT)/libanalysis.a
-	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -ljansson -o $@
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -ljansson -ldw -lelf -o $@
 
 all: $(LIBBH) $(OUT)/bhtrace
 

@@ -44,6 +44,46 @@ void bht_reason(struct bht_case *c, const char *format, ...)
 	memcpy(d->reasons[d->n_reasons++], line, sizeof(line));
 }
 
+/* --- what several rules ask ------------------------------------------------------------ */
+
+bool bht_is_due(const struct bht_loop *loop, const struct bht_bh *bh)
+{
+	if (!bh || bh->state != BHP_LIVE || !(bh->flags & BHP_FLAG_SCHEDULED))
+		return false;
+	return !(bh->flags & BHP_FLAG_IDLE && loop->wait_timeout_ns >= 0);
+}
+
+bool bht_waits(const struct bht_loop_status *status)
+{
+	return status->activity == BHT_ASLEEP || status->activity == BHT_EMBEDDED;
+}
+
+bool bht_execution_open(const struct bht_case *c, const struct bht_bh *bh)
+{
+	const struct bht_loop_machine *m = bht_machine_loop(c->m, bh->loop);
+
+	for (unsigned i = 0; m && i < m->n_open && i < BHT_OPEN_MAX; i++)
+		if (m->open[i].bh == bh->addr)
+			return true;
+	return false;
+}
+
+bool bht_held_outside(const struct bht_case *c, const struct bht_loop *loop, uint64_t schedule)
+{
+	const struct bht_loop_machine *m = bht_machine_loop(c->m, loop->addr);
+
+	return loop->depth > 1 && m && m->n_open && schedule && schedule < m->open[0].begin + c->m->error;
+}
+
+bool bht_thread_gone(const struct bht_case *c, uint32_t tid)
+{
+	const struct bht_thread *now = bht_sample_thread(&c->ev->last, tid);
+
+	if (c->ev->origin == BHT_FROM_RINGS)
+		return now && now->state == 'X';
+	return tid && !now;
+}
+
 /* --- witnesses ----------------------------------------------------------------------- */
 
 static bool same_event(const struct bht_event *a, const struct bht_event *b)
@@ -88,24 +128,44 @@ static void take_newest(struct bht_finding *f, const struct bht_witness *candida
 			f->witness[f->n_witness++] = candidate[n];
 }
 
-static size_t add_recent(struct bht_witness *candidate, size_t n, const struct bht_recent *recent)
+/* What another bottom half of the loop did belongs elsewhere. */
+static bool concerns(const struct bht_finding *f, const struct bht_event *e)
 {
-	for (uint64_t i = 0; i < BHT_RECENT && i < recent->n; i++)
-		candidate[n++] = (struct bht_witness){ .event = recent->event[i] };
-	return n;
+	switch (bht_event_id(e)) {
+	case BHP_ID_schedule:
+	case BHP_ID_execute_begin:
+	case BHP_ID_execute_end:
+	case BHP_ID_bh_new:
+	case BHP_ID_bh_cancel:
+	case BHP_ID_bh_delete:
+		return bhp_get_BH(&e->r) == f->bh.addr;
+	}
+	return true;
+}
+
+/* What is late is over: what happened afterwards tells nothing about it. */
+static uint64_t end_of_story(const struct bht_finding *f)
+{
+	uint64_t end = 0;
+
+	if (bht_rules[f->rule].verdict != BHT_LATE)
+		return UINT64_MAX;
+	for (unsigned i = 0; i < f->n_witness; i++)
+		if (bht_time(&f->witness[i].event) > end)
+			end = bht_time(&f->witness[i].event);
+	return end;
 }
 
 void bht_witness_fill(struct bht_case *c, struct bht_finding *f)
 {
-	const struct bht_bh_machine *bh = bht_machine_bh(c->m, f->bh.addr);
 	const struct bht_loop_machine *loop = bht_machine_loop(c->m, f->loop.addr);
-	struct bht_witness candidate[2 * BHT_RECENT];
+	const uint64_t end = end_of_story(f);
+	struct bht_witness candidate[BHT_RECENT];
 	size_t n = 0;
 
-	if (bh)
-		n = add_recent(candidate, n, &bh->recent);
-	if (loop)
-		n = add_recent(candidate, n, &loop->recent);
+	for (uint64_t i = 0; loop && i < BHT_RECENT && i < loop->recent.n; i++)
+		if (concerns(f, &loop->recent.event[i]) && bht_time(&loop->recent.event[i]) <= end)
+			candidate[n++] = (struct bht_witness){ .event = loop->recent.event[i] };
 	qsort(candidate, n, sizeof(*candidate), by_time);
 	take_newest(f, candidate, n);
 	qsort(f->witness, f->n_witness, sizeof(*f->witness), by_time);
@@ -115,7 +175,8 @@ const char *bht_thread_label(const struct bht_case *c, uint32_t tid, char *buf, 
 {
 	const struct bht_thread_machine *t = bht_machine_thread(c->m, tid);
 	const struct bht_thread *now = bht_sample_thread(&c->ev->last, tid);
-	const char *name = now ? now->name : t && t->name[0] ? t->name : "thread";
+	/* A core has no names of threads, their history may. */
+	const char *name = now && now->name[0] ? now->name : t && t->name[0] ? t->name : "thread";
 
 	snprintf(buf, size, "%s (tid %u%s)", name, tid, now ? "" : ", exited");
 	return buf;

@@ -11,7 +11,8 @@
 struct bht_case {
 	const struct bht_evidence *ev;
 	const struct bht_machines *m;
-	bool history; /* there is a recorder */
+	bool history;     /* there is a recorder */
+	uint64_t late_ns; /* shorter gaps are not called late */
 	struct bht_diagnosis *d;
 	int error; /* -ENOMEM */
 };
@@ -30,8 +31,54 @@ bht_rule_fn bht_rule_flag_race;
  */
 void bht_flag_race_rank(struct bht_case *c);
 
-bht_rule_fn bht_rule_notification;
-bht_rule_fn bht_rule_callback;
+bht_rule_fn bht_rule_notification; /* notify-skipped, -stolen, -missing, producer-stopped */
+bht_rule_fn bht_rule_unheard;      /* fd-unwatched, kernel-lost-wake */
+bht_rule_fn bht_rule_stranded;
+bht_rule_fn bht_rule_blocked; /* callback-blocked, loop-blocked */
+bht_rule_fn bht_rule_spinning;
+bht_rule_fn bht_rule_nested;
+bht_rule_fn bht_rule_starved;
+
+/* rescued, slow-callback, slow-wake: of all bottom halves that the history
+ * mentions, also those that are gone. */
+void bht_rule_late(struct bht_case *c);
+
+/* --- what several rules ask --------------------------------------------------- */
+
+static inline uint64_t bht_time(const struct bht_event *e)
+{
+	return bhp_record_time(&e->r);
+}
+
+/* Whether BH is alive and scheduled, and not by an idle schedule that waits for
+ * its time-out on purpose. */
+bool bht_is_due(const struct bht_loop *loop, const struct bht_bh *bh);
+
+/* Whether the loop waits for its notifier: in its own wait or its embedder's. */
+bool bht_waits(const struct bht_loop_status *status);
+
+/* Whether the loop sleeps in a nested poll while an outer execution that began
+ * after this schedule goes on. */
+bool bht_held_outside(const struct bht_case *c, const struct bht_loop *loop, uint64_t schedule);
+
+/* Whether an execution of BH has begun and not ended. */
+bool bht_execution_open(const struct bht_case *c, const struct bht_bh *bh);
+
+/* Whether the thread has exited, as far as the evidence shows threads. */
+bool bht_thread_gone(const struct bht_case *c, uint32_t tid);
+
+static inline bool bht_thread_stopped(const struct bht_thread *thread)
+{
+	return thread && (thread->state == 'T' || thread->state == 't');
+}
+
+/* What the thread sleeps in, who holds that, what the holder sleeps in, and so
+ * on, as a sentence. */
+enum bht_wait { BHT_WAIT_OPEN, BHT_WAIT_ASLEEP, BHT_WAIT_DEADLOCK };
+enum bht_wait bht_describe_wait(const struct bht_case *c, const struct bht_loop *loop, const struct bht_thread *thread,
+				char *buf, size_t size);
+
+/* --- findings ------------------------------------------------------------------- */
 
 /* A new finding; NULL when memory ran out (noted in the case). */
 struct bht_finding *bht_finding_add(struct bht_case *c, enum bht_rule_id rule, enum bht_confidence confidence,

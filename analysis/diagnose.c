@@ -4,7 +4,8 @@
 
 #include "case.h"
 
-static bht_rule_fn *const rules[] = { bht_rule_flag_race, bht_rule_notification, bht_rule_callback };
+static bht_rule_fn *const rules[] = { bht_rule_flag_race, bht_rule_notification, bht_rule_unheard, bht_rule_stranded,
+				      bht_rule_blocked,   bht_rule_spinning,     bht_rule_starved, bht_rule_nested };
 
 enum { N_RULES = sizeof(rules) / sizeof(rules[0]) };
 
@@ -23,50 +24,58 @@ static int feed_all(struct bht_machines *m, struct bht_source *history)
 	return n;
 }
 
-/* A loop in a state that no rule of this version names is not called healthy. */
+static void no_cpu_reason(struct bht_case *c, const struct bht_loop_status *s)
+{
+	const struct bht_loop *loop = s->loop;
+
+	if (bht_thread_stopped(s->thread))
+		bht_reason(c, "the thread of loop \"%s\" (tid %u) is stopped (state %c), by a signal or a debugger",
+			   loop->name, loop->owner, s->thread->state);
+	else
+		bht_reason(c, "the thread of loop \"%s\" (tid %u, state %c) could run but got no CPU", loop->name,
+			   loop->owner, s->thread->state);
+}
+
+static bool found_on(const struct bht_case *c, const struct bht_loop *loop)
+{
+	for (unsigned i = 0; i < c->d->n_findings; i++)
+		if (c->d->findings[i].loop.addr == loop->addr)
+			return true;
+	return false;
+}
+
+/* A loop in a state that no rule explained is not called healthy. */
 static void loop_reasons(struct bht_case *c, const struct bht_loop_status *s)
 {
 	const struct bht_loop *loop = s->loop;
-	const char *name = loop->name;
 
-	switch (s->activity) {
-	case BHT_TURNING:
-		c->d->n_running++;
+	c->d->n_running += s->activity == BHT_TURNING;
+	c->d->n_asleep += bht_waits(s);
+	if (found_on(c, loop))
 		return;
-	case BHT_ASLEEP:
-		c->d->n_asleep++;
-		return;
-	case BHT_NOT_POLLED:
-		return;
-	case BHT_OWNER_UNKNOWN:
-		bht_reason(c, "loop \"%s\" was being polled by thread %u, which is gone", name, loop->owner);
-		return;
-	case BHT_UNSTABLE:
-		bht_reason(c, "loop \"%s\" changed between the samples without making a turn", name);
-		return;
-	case BHT_NO_CPU:
-		if (s->thread->state == 'T' || s->thread->state == 't')
-			bht_reason(
-				c,
-				"the thread of loop \"%s\" (tid %u) is stopped (state %c), by a signal or a debugger",
-				name, loop->owner, s->thread->state);
-		else
-			bht_reason(c, "the thread of loop \"%s\" (tid %u, state %c) could run but got no CPU", name,
-				   loop->owner, s->thread->state);
-		return;
-	case BHT_BLOCKED:
-	case BHT_ON_CPU:
-		if (loop->where != BHP_IN_BH)
-			bht_reason(c,
-				   "the thread of loop \"%s\" (tid %u) %s outside bottom halves and did not come back",
-				   name, loop->owner, s->activity == BHT_BLOCKED ? "sleeps" : "runs");
-	}
+	if (s->activity == BHT_OWNER_UNKNOWN)
+		bht_reason(c, "loop \"%s\" was being polled by thread %u, which is gone", loop->name, loop->owner);
+	else if (s->activity == BHT_NO_CPU)
+		no_cpu_reason(c, s);
+	else if (s->activity == BHT_UNSTABLE && c->ev->live)
+		bht_reason(c, "loop \"%s\" changed between the samples without making a turn", loop->name);
+	else if (s->activity == BHT_UNSTABLE)
+		bht_reason(c, "loop \"%s\" was in the middle of a turn; one look cannot tell whether it went on",
+			   loop->name);
 }
 
-static void bh_reasons(struct bht_case *c, const struct bht_loop_status *s, const struct bht_bh *bh)
+/* Why nothing is wrong with a bottom half that no rule named. */
+static enum bht_standing standing_of(const struct bht_case *c, const struct bht_bh *bh)
 {
-	if (s->activity == BHT_NOT_POLLED && bh->state == BHP_LIVE && bh->flags & BHP_FLAG_SCHEDULED)
-		bht_reason(c, "bottom half \"%s\" is scheduled, but nobody polls loop \"%s\"", bh->name, s->loop->name);
+	const struct bht_bh_machine *m = bht_machine_bh(c->m, bh->addr);
+
+	if (bh->state != BHP_LIVE || bh->flags & BHP_FLAG_DELETED)
+		return BHT_IS_DELETED;
+	if (bh->flags & BHP_FLAG_SCHEDULED)
+		return bh->flags & BHP_FLAG_IDLE ? BHT_IS_THROTTLED : BHT_IS_DUE;
+	if (m && bht_time(&m->cancel) > bht_time(&m->effective) && bht_time(&m->cancel) > bh->last_run)
+		return BHT_IS_CANCELLED;
+	return BHT_IS_IDLE;
 }
 
 static void look_at_loop(struct bht_case *c, const struct bht_loop *loop)
@@ -74,18 +83,30 @@ static void look_at_loop(struct bht_case *c, const struct bht_loop *loop)
 	const struct bht_sample *sample = &c->ev->last;
 	struct bht_loop_status status = bht_loop_status(c->ev, loop);
 
-	loop_reasons(c, &status);
+	for (size_t i = 0; i < sample->n_bhs; i++)
+		for (unsigned r = 0; r < N_RULES && sample->bhs[i].loop == loop->addr; r++)
+			rules[r](c, &status, &sample->bhs[i]);
 	for (unsigned r = 0; r < N_RULES; r++)
 		rules[r](c, &status, NULL);
-	for (size_t i = 0; i < sample->n_bhs; i++) {
-		const struct bht_bh *bh = &sample->bhs[i];
+	loop_reasons(c, &status);
+}
 
-		if (bh->loop != loop->addr)
-			continue;
-		bh_reasons(c, &status, bh);
-		for (unsigned r = 0; r < N_RULES; r++)
-			rules[r](c, &status, bh);
-	}
+static int look_at_all(struct bht_case *c)
+{
+	const struct bht_sample *sample = &c->ev->last;
+
+	c->d->standing = calloc(sample->n_bhs + 1, sizeof(*c->d->standing));
+	if (!c->d->standing)
+		return -ENOMEM;
+	if (sample->unstable)
+		bht_reason(c, "loops or bottom halves came and went while they were listed");
+	for (size_t i = 0; i < sample->n_loops; i++)
+		look_at_loop(c, &sample->loops[i]);
+	bht_flag_race_rank(c);
+	bht_rule_late(c);
+	for (size_t i = 0; i < sample->n_bhs; i++)
+		c->d->standing[i] = standing_of(c, &sample->bhs[i]);
+	return c->error;
 }
 
 static void describe_loss(struct bht_case *c)
@@ -126,24 +147,22 @@ static void conclude(struct bht_diagnosis *d)
 	}
 }
 
-int bht_diagnose(const struct bht_evidence *ev, struct bht_source *history, struct bht_diagnosis *d)
+int bht_diagnose(const struct bht_evidence *ev, struct bht_source *history, uint64_t late_ns, struct bht_diagnosis *d)
 {
-	struct bht_machines m = { 0 };
-	struct bht_case c = { .ev = ev, .m = &m, .history = history != NULL, .d = d };
+	struct bht_machines m = { .error = bht_ticks(ev, ev->clock_error_ns),
+				  .race_window = bht_ticks(ev, BHT_RACE_WINDOW_NS) };
+	struct bht_case c = { .ev = ev, .m = &m, .history = history != NULL, .late_ns = late_ns, .d = d };
 	int r;
 
 	*d = (struct bht_diagnosis){ .n_loops = (unsigned)ev->last.n_loops, .n_bhs = (unsigned)ev->last.n_bhs };
 	r = history ? feed_all(&m, history) : 0;
 	if (r == 0) {
 		d->n_events = m.n_events;
-		if (ev->last.unstable)
-			bht_reason(&c, "loops or bottom halves came and went while they were listed");
-		for (size_t i = 0; i < ev->last.n_loops; i++)
-			look_at_loop(&c, &ev->last.loops[i]);
-		bht_flag_race_rank(&c);
+		r = look_at_all(&c);
+	}
+	if (r == 0) {
 		describe_loss(&c);
 		conclude(d);
-		r = c.error;
 	}
 	bht_machines_free(&m);
 	return r;
@@ -152,5 +171,6 @@ int bht_diagnose(const struct bht_evidence *ev, struct bht_source *history, stru
 void bht_diagnosis_free(struct bht_diagnosis *d)
 {
 	free(d->findings);
+	free(d->standing);
 	*d = (struct bht_diagnosis){ 0 };
 }

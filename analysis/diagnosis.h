@@ -42,7 +42,7 @@ extern const struct bht_rule bht_rules[BHT_RULES];
 const char *bht_verdict_name(enum bht_verdict verdict);          /* "healthy", "lost", ... */
 const char *bht_confidence_name(enum bht_confidence confidence); /* "proved", ... */
 
-enum { BHT_WITNESS_MAX = 24, BHT_REASONS_MAX = 16, BHT_LINE = 400 };
+enum { BHT_WITNESS_MAX = 24, BHT_REASONS_MAX = 16, BHT_LINE = 640 };
 
 /* One event of the evidence, with what it means here. */
 struct bht_witness {
@@ -63,6 +63,15 @@ struct bht_finding {
 	unsigned n_witness;
 };
 
+/* Why nothing is wrong with a bottom half. */
+enum bht_standing {
+	BHT_IS_IDLE,      /* nobody scheduled it since it ran */
+	BHT_IS_DUE,       /* scheduled, and will be run */
+	BHT_IS_THROTTLED, /* an idle schedule waits for its 10 ms, on purpose */
+	BHT_IS_CANCELLED, /* its schedule was withdrawn */
+	BHT_IS_DELETED
+};
+
 struct bht_diagnosis {
 	enum bht_verdict verdict;
 	struct bht_finding *findings; /* worst first; owned */
@@ -70,18 +79,21 @@ struct bht_diagnosis {
 	char reasons[BHT_REASONS_MAX][BHT_LINE]; /* why something is undecidable */
 	unsigned n_reasons;
 	uint64_t n_events;
-	uint64_t lost_events;    /* that the history is known to lack */
-	char loss_why[BHT_LINE]; /* "" when nothing is missing */
+	uint64_t lost_events;        /* that the history is known to lack */
+	char loss_why[BHT_LINE];     /* "" when nothing is missing */
+	enum bht_standing *standing; /* of each bottom half of the last sample; owned */
 	/* What was looked at, for the healthy sentence. */
 	unsigned n_loops, n_bhs, n_running, n_asleep;
 };
 
+enum { BHT_LATE_NS = 500 * 1000 * 1000 }; /* a good LATE_NS */
+
 /*
  * Diagnoses. HISTORY may be NULL (no recorder); it is read to its end, not
- * closed. 0, or -errno when memory ran out or the history failed. The result
+ * closed. What ran less than LATE_NS after its schedule was not slow. 0, or -errno when memory ran out or the history failed. The result
  * is freed with bht_diagnosis_free() in any case.
  */
-int bht_diagnose(const struct bht_evidence *ev, struct bht_source *history, struct bht_diagnosis *d);
+int bht_diagnose(const struct bht_evidence *ev, struct bht_source *history, uint64_t late_ns, struct bht_diagnosis *d);
 void bht_diagnosis_free(struct bht_diagnosis *d);
 
 struct bht_render {

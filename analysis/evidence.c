@@ -30,6 +30,16 @@ const struct bht_thread *bht_sample_thread(const struct bht_sample *sample, uint
 	return NULL;
 }
 
+const struct bht_bh *bht_sample_bh(const struct bht_sample *sample, uint64_t addr, size_t hint)
+{
+	for (size_t i = 0; i < sample->n_bhs; i++) {
+		const struct bht_bh *bh = &sample->bhs[(hint + i) % sample->n_bhs];
+		if (bh->addr == addr)
+			return bh;
+	}
+	return NULL;
+}
+
 static bool said(const struct bht_evidence *ev, const char *sentence)
 {
 	for (unsigned i = 0; i < ev->n_unseen; i++)

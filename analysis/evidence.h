@@ -87,6 +87,8 @@ void bht_sample_free(struct bht_sample *sample);
 /* NULL when there is none. */
 const struct bht_loop *bht_sample_loop(const struct bht_sample *sample, uint64_t addr);
 const struct bht_thread *bht_sample_thread(const struct bht_sample *sample, uint32_t tid);
+/* HINT is where it probably is: its index in another sample. */
+const struct bht_bh *bht_sample_bh(const struct bht_sample *sample, uint64_t addr, size_t hint);
 
 enum { BHT_UNSEEN_MAX = 16 };
 

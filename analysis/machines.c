@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PATIENCE = 8 };
+
 /* --- objects --------------------------------------------------------------------- */
 
 static void *find_or_make(struct bht_map *map, uint64_t key, size_t size, bool *made)
@@ -23,34 +25,40 @@ static void *find_or_make(struct bht_map *map, uint64_t key, size_t size, bool *
 	return object;
 }
 
-static struct bht_bh_machine *the_bh(struct bht_machines *m, const void *addr)
+struct bht_loop_machine *bht_the_loop(struct bht_machines *m, uint64_t addr)
 {
 	bool made;
-	struct bht_bh_machine *bh = find_or_make(&m->bhs, (uintptr_t)addr, sizeof(*bh), &made);
 
+	if (m->last_loop && m->last_loop->addr == addr)
+		return m->last_loop;
+	struct bht_loop_machine *loop = find_or_make(&m->loops, addr, sizeof(*loop), &made);
 	if (made)
-		bh->addr = (uintptr_t)addr;
-	return bh;
-}
-
-static struct bht_loop_machine *the_loop(struct bht_machines *m, const void *addr)
-{
-	bool made;
-	struct bht_loop_machine *loop = find_or_make(&m->loops, (uintptr_t)addr, sizeof(*loop), &made);
-
-	if (made)
-		loop->addr = (uintptr_t)addr;
-	return loop;
+		loop->addr = addr;
+	return m->last_loop = loop;
 }
 
 static struct bht_thread_machine *the_thread(struct bht_machines *m, uint32_t tid)
 {
 	bool made;
-	struct bht_thread_machine *thread = find_or_make(&m->threads, tid, sizeof(*thread), &made);
 
+	if (m->last_thread && m->last_thread->tid == tid)
+		return m->last_thread;
+	struct bht_thread_machine *thread = find_or_make(&m->threads, tid, sizeof(*thread), &made);
 	if (made)
 		thread->tid = tid;
-	return thread;
+	return m->last_thread = thread;
+}
+
+static struct bht_bh_machine *the_bh(struct bht_machines *m, uint64_t addr)
+{
+	bool made;
+
+	if (m->last_bh && m->last_bh->addr == addr)
+		return m->last_bh;
+	struct bht_bh_machine *bh = find_or_make(&m->bhs, addr, sizeof(*bh), &made);
+	if (made)
+		bh->addr = addr;
+	return m->last_bh = bh;
 }
 
 struct bht_bh_machine *bht_machine_bh(const struct bht_machines *m, uint64_t addr)
@@ -68,157 +76,35 @@ struct bht_thread_machine *bht_machine_thread(const struct bht_machines *m, uint
 	return bht_map_get(&m->threads, tid);
 }
 
-static void remember(struct bht_recent *recent, const struct bht_event *e)
+void bht_remember(struct bht_loop_machine *loop, const struct bht_event *e)
 {
-	struct bht_event *slot = &recent->event[recent->n++ % BHT_RECENT];
+	struct bht_event *slot = &loop->recent.event[loop->recent.n++ % BHT_RECENT];
 
 	*slot = *e;
 	slot->text = NULL;
 }
 
-static void copy_name(char *name, const char *text)
-{
-	strncpy(name, text ? text : "", BHP_TEXT_MAX);
-}
+/* --- loss --------------------------------------------------------------------------- */
 
-/* --- tickets ----------------------------------------------------------------------- */
-
-static void free_tickets(struct bht_tickets *t)
+/* When there are too many, the oldest become one. */
+static void add_span(struct bht_machines *m, uint64_t from, uint64_t to)
 {
-	free(t->open);
-	free(t->early);
-}
-
-static bool was_consumed_early(struct bht_tickets *t, uint64_t number)
-{
-	for (size_t i = t->n_early; i-- > 0;) {
-		if (t->early[i] == number) {
-			t->early[i] = t->early[--t->n_early];
-			return true;
-		}
+	if (m->n_spans == BHT_LOSSES_MAX) {
+		struct bht_span_of_time *s = m->span;
+		s[1].from = s[0].from < s[1].from ? s[0].from : s[1].from;
+		s[1].to = s[0].to > s[1].to ? s[0].to : s[1].to;
+		memmove(s, s + 1, --m->n_spans * sizeof(*s));
 	}
-	return false;
+	m->span[m->n_spans++] = (struct bht_span_of_time){ from, to };
 }
 
-/* When there are too many, the announcement of an old one was lost: it gives
- * way. */
-static int consumed_early(struct bht_tickets *t, uint64_t number)
+bool bht_lossless(const struct bht_machines *m, uint64_t from, uint64_t to)
 {
-	if (!t->early) {
-		t->early = calloc(BHT_EARLY_MAX, sizeof(*t->early));
-		if (!t->early)
-			return -ENOMEM;
-	}
-	if (t->n_early == BHT_EARLY_MAX)
-		memmove(t->early, t->early + 1, --t->n_early * sizeof(*t->early));
-	t->early[t->n_early++] = number;
-	return 0;
+	for (unsigned i = 0; i < m->n_spans; i++)
+		if (m->span[i].from <= to && m->span[i].to >= from)
+			return false;
+	return true;
 }
-
-static int announce(struct bht_tickets *t, uint64_t number, const struct bht_event *e, uint64_t previous)
-{
-	if (was_consumed_early(t, number))
-		return 0;
-	if (t->n == t->size) {
-		size_t size = t->size ? t->size * 2 : 16;
-		struct bht_ticket *open = reallocarray(t->open, size, sizeof(*open));
-		if (!open)
-			return -ENOMEM;
-		t->open = open;
-		t->size = size;
-	}
-	t->open[t->n++] = (struct bht_ticket){ number, *e, previous };
-	return 0;
-}
-
-static int consume(struct bht_tickets *t, uint64_t number)
-{
-	/* Newest first: most tickets are consumed soon. */
-	for (size_t i = t->n; i-- > 0;) {
-		if (t->open[i].number == number) {
-			t->open[i] = t->open[--t->n];
-			return 0;
-		}
-	}
-	return consumed_early(t, number);
-}
-
-/* --- the flag machine ---------------------------------------------------------------- */
-
-/* The slot of a freed bottom half is used again: another object. */
-static void bh_reset(struct bht_bh_machine *bh)
-{
-	free_tickets(&bh->tickets);
-	*bh = (struct bht_bh_machine){ .addr = bh->addr };
-}
-
-static int bh_scheduled(struct bht_bh_machine *bh, const struct bht_event *e, uint64_t previous)
-{
-	struct bhp_schedule f = bhp_decode_schedule(&e->r);
-
-	if (f.seen == 0) {
-		bh->effective = *e;
-	} else {
-		bh->coalesced = *e;
-		bh->coalesced_previous = previous;
-		if (f.ticket == 0) {
-			bh->unannounced = *e;
-			bh->unannounced_previous = previous;
-		}
-	}
-	return f.ticket ? announce(&bh->tickets, f.ticket, e, previous) : 0;
-}
-
-static int feed_bh(struct bht_machines *m, const struct bht_event *e, const void *addr, uint64_t previous)
-{
-	struct bht_bh_machine *bh = the_bh(m, addr);
-	int r = 0;
-
-	if (!bh)
-		return -ENOMEM;
-	switch (bht_event_id(e)) {
-	case BHP_ID_bh_new:
-		bh_reset(bh);
-		break;
-	case BHP_ID_schedule:
-		r = bh_scheduled(bh, e, previous);
-		break;
-	case BHP_ID_notify:
-		bh->notify = *e;
-		break;
-	case BHP_ID_execute_begin:
-		bh->begin = *e;
-		break;
-	case BHP_ID_execute_end:
-		bh->end = *e;
-		break;
-	case BHP_ID_consume:
-		bh->consumed++;
-		/* Not remembered: one callback may consume many, and they would
-		 * crowd out the events that decide. */
-		return consume(&bh->tickets, bhp_decode_consume(&e->r).ticket);
-	}
-	remember(&bh->recent, e);
-	return r;
-}
-
-/* --- the notify and loop machine -------------------------------------------------------- */
-
-static int feed_loop(struct bht_machines *m, const struct bht_event *e)
-{
-	/* Every event that has a loop keeps it in the same slot. */
-	const void *addr = bhp_decode_poll_begin(&e->r).loop;
-	struct bht_loop_machine *loop = the_loop(m, addr);
-
-	if (!loop)
-		return -ENOMEM;
-	if (bht_event_id(e) == BHP_ID_loop_new)
-		*loop = (struct bht_loop_machine){ .addr = (uintptr_t)addr };
-	remember(&loop->recent, e);
-	return 0;
-}
-
-/* --- threads and loss ---------------------------------------------------------------------- */
 
 static int feed_loss(struct bht_machines *m, const struct bht_event *e)
 {
@@ -227,6 +113,7 @@ static int feed_loss(struct bht_machines *m, const struct bht_event *e)
 	m->lost += bht_loss_count(e);
 	m->losses[bht_loss_reason(e) & 7]++;
 	if (e->tid == 0) {
+		add_span(m, 0, until);
 		if (until > m->all_complete_since)
 			m->all_complete_since = until;
 		return 0;
@@ -234,78 +121,11 @@ static int feed_loss(struct bht_machines *m, const struct bht_event *e)
 	struct bht_thread_machine *thread = the_thread(m, e->tid);
 	if (!thread)
 		return -ENOMEM;
+	add_span(m, thread->last, until);
+	thread->n_unnotified = 0;
+	memset(thread->unnotified, 0, sizeof(thread->unnotified));
 	if (until > thread->complete_since)
 		thread->complete_since = until;
-	return 0;
-}
-
-static int note_poller(struct bht_thread_machine *thread, const struct bht_event *e)
-{
-	uint64_t loop = (uintptr_t)bhp_decode_poll_begin(&e->r).loop;
-
-	if (bht_map_get(&thread->polls, loop))
-		return 0;
-	return bht_map_put(&thread->polls, loop, thread);
-}
-
-/* Gives the time of the thread's event before this one. */
-static int feed_thread(struct bht_machines *m, const struct bht_event *e, uint64_t *previous)
-{
-	struct bht_thread_machine *thread = the_thread(m, e->tid);
-	int r = 0;
-
-	if (!thread)
-		return -ENOMEM;
-	*previous = thread->last;
-	thread->last = bhp_record_time(&e->r);
-	switch (bht_event_id(e)) {
-	case BHP_ID_thread:
-		copy_name(thread->name, e->text);
-		break;
-	case BHP_ID_poll_begin:
-	case BHP_ID_poll_end:
-	case BHP_ID_execute_begin:
-	case BHP_ID_wait_begin:
-		r = note_poller(thread, e);
-		break;
-	}
-	return r;
-}
-
-int bht_machines_feed(struct bht_machines *m, const struct bht_event *e)
-{
-	unsigned id = bht_event_id(e);
-	uint64_t previous;
-	int r;
-
-	if (id == BHT_ID_LOSS)
-		return feed_loss(m, e);
-	m->n_events++;
-	r = feed_thread(m, e, &previous);
-	if (r != 0)
-		return r;
-	switch (id) {
-	case BHP_ID_bh_new:
-	case BHP_ID_bh_delete:
-	case BHP_ID_bh_cancel:
-	case BHP_ID_schedule:
-	case BHP_ID_execute_begin:
-	case BHP_ID_execute_end:
-	case BHP_ID_consume:
-		return feed_bh(m, e, bhp_decode_schedule(&e->r).bh, previous);
-	case BHP_ID_notify:
-		r = feed_loop(m, e);
-		if (r == 0 && bhp_decode_notify(&e->r).bh)
-			r = feed_bh(m, e, bhp_decode_notify(&e->r).bh, previous);
-		return r;
-	case BHP_ID_loop_new:
-	case BHP_ID_accept:
-	case BHP_ID_poll_begin:
-	case BHP_ID_poll_end:
-	case BHP_ID_wait_begin:
-	case BHP_ID_wait_end:
-		return feed_loop(m, e);
-	}
 	return 0;
 }
 
@@ -335,11 +155,133 @@ uint64_t bht_pollers_complete_since(const struct bht_machines *m, uint64_t loop,
 	return since;
 }
 
+/* --- threads -------------------------------------------------------------------------- */
+
+static int note_poller(struct bht_thread_machine *thread, const struct bht_event *e)
+{
+	uint64_t loop = bhp_get_LOOP(&e->r);
+
+	if (thread->polled == loop)
+		return 0;
+	thread->polled = loop;
+	return bht_map_get(&thread->polls, loop) ? 0 : bht_map_put(&thread->polls, loop, thread);
+}
+
+/* What the thread's schedules that wait for their notification make of E. One
+ * that schedules again has left the earlier one alone. */
+static void check_unnotified(struct bht_thread_machine *thread, const struct bht_event *e)
+{
+	unsigned id = bht_event_id(e);
+
+	for (unsigned i = 0; i < BHT_UNNOTIFIED_MAX; i++) {
+		struct bht_bh_machine *bh = thread->unnotified[i].bh;
+		if (!bh)
+			continue;
+		bool mine = bhp_get_BH(&e->r) == bh->addr;
+		if (mine && id == BHP_ID_notify)
+			bht_delay_notified(bh, thread->unnotified[i].time);
+		else if (--thread->unnotified[i].patience == 0 || (mine && id == BHP_ID_schedule))
+			bht_delay_missed(bh, thread->unnotified[i].time);
+		else
+			continue;
+		thread->unnotified[i].bh = NULL;
+		thread->n_unnotified--;
+	}
+}
+
+static void expect_notify(struct bht_thread_machine *thread, struct bht_bh_machine *bh, uint64_t time)
+{
+	for (unsigned i = 0; i < BHT_UNNOTIFIED_MAX; i++) {
+		if (thread->unnotified[i].bh)
+			continue;
+		thread->unnotified[i].bh = bh;
+		thread->unnotified[i].time = time;
+		thread->unnotified[i].patience = PATIENCE;
+		thread->n_unnotified++;
+		return;
+	}
+}
+
+/* Gives the time of the thread's event before this one. */
+static int feed_thread(struct bht_thread_machine *thread, const struct bht_event *e, uint64_t *previous)
+{
+	*previous = thread->last;
+	thread->last = bhp_record_time(&e->r);
+	if (thread->n_unnotified)
+		check_unnotified(thread, e);
+	switch (bht_event_id(e)) {
+	case BHP_ID_thread:
+		strncpy(thread->name, e->text ? e->text : "", BHP_TEXT_MAX);
+		break;
+	case BHP_ID_poll_begin:
+	case BHP_ID_poll_end:
+	case BHP_ID_execute_begin:
+	case BHP_ID_wait_begin:
+		return note_poller(thread, e);
+	}
+	return 0;
+}
+
+/* --- all of it ------------------------------------------------------------------------ */
+
+static int feed_bh(struct bht_machines *m, struct bht_thread_machine *thread, const struct bht_event *e,
+		   uint64_t previous)
+{
+	struct bht_bh_machine *bh = the_bh(m, bhp_get_BH(&e->r));
+
+	if (!bh)
+		return -ENOMEM;
+	if (bht_event_id(e) == BHP_ID_schedule) {
+		struct bhp_schedule f = bhp_decode_schedule(&e->r);
+		if (f.seen == 0 && f.kind != BHP_KIND_IDLE)
+			expect_notify(thread, bh, bhp_record_time(&e->r));
+	}
+	return bht_feed_bh(m, bh, e, previous);
+}
+
+int bht_machines_feed(struct bht_machines *m, const struct bht_event *e)
+{
+	unsigned id = bht_event_id(e);
+	uint64_t previous;
+	int r;
+
+	if (id == BHT_ID_LOSS)
+		return feed_loss(m, e);
+	m->n_events++;
+	struct bht_thread_machine *thread = the_thread(m, e->tid);
+	r = thread ? feed_thread(thread, e, &previous) : -ENOMEM;
+	if (r != 0)
+		return r;
+	switch (id) {
+	case BHP_ID_bh_new:
+	case BHP_ID_bh_delete:
+	case BHP_ID_bh_cancel:
+	case BHP_ID_schedule:
+	case BHP_ID_execute_begin:
+	case BHP_ID_execute_end:
+	case BHP_ID_consume:
+		return feed_bh(m, thread, e, previous);
+	case BHP_ID_notify:
+		r = bht_feed_loop(m, e);
+		if (r == 0 && bhp_get_BH(&e->r))
+			r = feed_bh(m, thread, e, previous);
+		return r;
+	case BHP_ID_loop_new:
+	case BHP_ID_accept:
+	case BHP_ID_poll_begin:
+	case BHP_ID_poll_end:
+	case BHP_ID_wait_begin:
+	case BHP_ID_wait_end:
+		return bht_feed_loop(m, e);
+	}
+	return 0;
+}
+
 void bht_machines_free(struct bht_machines *m)
 {
 	BHT_MAP_EACH(&m->bhs, e)
 	{
-		free_tickets(&((struct bht_bh_machine *)e->value)->tickets);
+		bht_tickets_free(&((struct bht_bh_machine *)e->value)->tickets);
 		free(e->value);
 	}
 	BHT_MAP_EACH(&m->loops, e)

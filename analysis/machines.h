@@ -3,8 +3,9 @@
  * machines.h - what a history says about each bottom half, loop and thread
  *
  * Events are fed in merged order. A machine keeps the latest operations that
- * the rules ask for, and the most recent events as witnesses; so memory grows
- * with the objects and with tickets in flight, not with the history.
+ * the rules ask for, the worst delay so far, and the most recent events as
+ * witnesses; so memory grows with the objects and with what is open (tickets,
+ * executions), not with the history.
  *
  * Stamps of different threads are not trusted to the nanosecond: a callback may
  * be stamped as having consumed a ticket before the schedule that announced it.
@@ -16,47 +17,75 @@
 
 #include "event.h"
 #include "map.h"
+#include "objects.h"
+#include "tickets.h"
 
-enum { BHT_RECENT = 32, BHT_EARLY_MAX = 4096 };
+enum { BHT_RECENT = 64, BHT_OPEN_MAX = 16, BHT_LONG_MAX = 16, BHT_UNNOTIFIED_MAX = 4, BHT_LOSSES_MAX = 64 };
 
-/* The last events of an object, oldest overwritten first. */
+/* The last events of a loop and its bottom halves, oldest overwritten first. */
 struct bht_recent {
 	struct bht_event event[BHT_RECENT];
 	uint64_t n; /* ever added */
 };
 
-/* A ticket that was announced and not consumed. */
-struct bht_ticket {
-	uint64_t number;
-	struct bht_event schedule;
-	uint64_t previous; /* time of the scheduling thread's event before it, 0 when there is none */
+/* How an execution came about whose schedule had waited; judged by rules/late.c. */
+enum bht_rescue {
+	BHT_NOT_RESCUED,
+	BHT_RESCUED_MISSING, /* no notify event */
+	BHT_RESCUED_SKIPPED, /* the notify saw a loop that was awake */
+	BHT_RESCUED_STOLEN   /* another thread took the notification */
 };
 
-struct bht_tickets {
-	struct bht_ticket *open;
-	size_t n, size;
-	uint64_t *early; /* consumed, as far as the stamps go, before they were announced */
-	size_t n_early;
+struct bht_delay {
+	enum bht_rescue rescue;
+	struct bht_event schedule, notify, wait_end, begin; /* time 0: there is none */
+	uint64_t busy;                                      /* of it, ticks that the loop spent in other callbacks */
+	uint64_t blamed, blamed_begin, blamed_end;          /* the longest of those executions: bottom half, from, to */
 };
 
 /* The flag machine. An event whose time is 0 was not seen. */
 struct bht_bh_machine {
 	uint64_t addr;
+	uint64_t loop;
 	struct bht_event effective;                        /* last schedule that saw 0 */
 	struct bht_event coalesced;                        /* last schedule that saw 1 */
 	struct bht_event unannounced;                      /* last one of these that carried no ticket */
 	uint64_t coalesced_previous, unannounced_previous; /* as in struct bht_ticket */
 	struct bht_event begin, end;                       /* last execution */
 	struct bht_event notify;                           /* last notification for it */
+	struct bht_event cancel;                           /* last cancel or delete */
+	bool pending;                                      /* neither run nor withdrawn since the effective schedule */
+	uint64_t others_before;                            /* executions of the loop before the effective schedule */
+	uint64_t busy_before;                              /* its time in callbacks before that */
 	uint64_t consumed;                                 /* tickets, ever */
 	struct bht_tickets tickets;
-	struct bht_recent recent;
+	uint64_t slowest_gap;      /* ticks of the one below */
+	struct bht_delay slowest;  /* longest from schedule to execution */
+	struct bht_delay rescued;  /* longest of those that only luck woke */
+	struct bht_delay doubtful; /* woken by luck, if the producer does not notify after all */
+	unsigned n_rescued;
+	char name[BHP_NAME_SIZE];
+};
+
+struct bht_execution {
+	uint64_t bh, begin, end;
 };
 
 /* The notify and loop machine. */
 struct bht_loop_machine {
 	uint64_t addr;
-	struct bht_recent recent; /* poll, wait, notify, accept */
+	struct bht_event wait_begin, wait_end, accept;
+	struct bht_event written;                   /* last notify that wrote the eventfd */
+	struct bht_event stolen;                    /* last accept by a thread that does not poll */
+	struct bht_event poll;                      /* last poll_begin or poll_end */
+	uint64_t executions;                        /* begun, ever */
+	uint64_t busy;                              /* ticks in outermost callbacks */
+	struct bht_execution open[BHT_OPEN_MAX];    /* begun and not ended, outermost first */
+	unsigned n_open;                            /* may be more than fit */
+	struct bht_execution longest[BHT_LONG_MAX]; /* each longer than all that ended later */
+	unsigned n_longest;
+	struct bht_recent recent;
+	char name[BHP_NAME_SIZE];
 };
 
 struct bht_thread_machine {
@@ -64,15 +93,36 @@ struct bht_thread_machine {
 	char name[BHP_TEXT_MAX + 1];
 	uint64_t last;           /* time of its last event */
 	uint64_t complete_since; /* nothing is missing from here on; 0: from its beginning */
+	uint64_t polled;         /* the loop it polled last */
 	struct bht_map polls;    /* loops it was seen polling, key = value = address */
+	/* Effective schedules that it has not notified. A signal handler may
+	 * come in between, so some of its next events prove nothing. */
+	struct {
+		struct bht_bh_machine *bh; /* NULL: free */
+		uint64_t time;
+		unsigned patience;
+	} unnotified[BHT_UNNOTIFIED_MAX];
+	unsigned n_unnotified;
+};
+
+/* A stretch in which events may be missing. */
+struct bht_span_of_time {
+	uint64_t from, to;
 };
 
 struct bht_machines {
 	struct bht_map bhs, loops, threads;
+	struct bht_bh_machine *last_bh; /* found last */
+	struct bht_loop_machine *last_loop;
+	struct bht_thread_machine *last_thread;
+	uint64_t error;       /* ticks: no two events of different threads closer than this are ordered */
+	uint64_t race_window; /* ticks: what was scheduled longer before an execution was seen by it */
 	uint64_t n_events;
 	uint64_t lost;               /* events known to be missing, all threads */
 	uint64_t all_complete_since; /* for every thread, from losses of no thread in particular */
 	unsigned losses[8];          /* loss events by enum bht_loss_why */
+	struct bht_span_of_time span[BHT_LOSSES_MAX];
+	unsigned n_spans; /* the first covers all older ones when they did not fit */
 };
 
 /* Feeds one event. 0 or -ENOMEM. */
@@ -89,6 +139,30 @@ uint64_t bht_complete_since(const struct bht_machines *m);
 /* The same for the threads that poll LOOP: OWNER and those seen polling it. */
 uint64_t bht_pollers_complete_since(const struct bht_machines *m, uint64_t loop, uint32_t owner);
 
+/* Whether no event of any thread can be missing between the two times. */
+bool bht_lossless(const struct bht_machines *m, uint64_t from, uint64_t to);
+
 void bht_machines_free(struct bht_machines *m);
+
+/* --- for the files that make up the machines ----------------------------------- */
+
+/* The loop that an event is about; made when it is new. NULL: no memory. */
+struct bht_loop_machine *bht_the_loop(struct bht_machines *m, uint64_t addr);
+void bht_remember(struct bht_loop_machine *loop, const struct bht_event *e);
+
+/* flag.c: an event about a bottom half. PREVIOUS is its thread's event before. */
+int bht_feed_bh(struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_event *e, uint64_t previous);
+
+/* turn.c: an event about a loop. */
+int bht_feed_loop(struct bht_machines *m, const struct bht_event *e);
+void bht_execution_begins(struct bht_loop_machine *loop, uint64_t bh, uint64_t time);
+void bht_execution_ends(struct bht_loop_machine *loop, uint64_t bh, uint64_t time);
+
+/* delay.c: BH begins to be executed although its schedule waited. */
+void bht_delay_measure(struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_loop_machine *loop,
+		       const struct bht_event *begin);
+/* The producer of the doubtful rescue did, or did not, notify. */
+void bht_delay_notified(struct bht_bh_machine *bh, uint64_t schedule);
+void bht_delay_missed(struct bht_bh_machine *bh, uint64_t schedule);
 
 #endif

@@ -181,6 +181,36 @@ void bht_verdict_sentence(char dst[BHT_SENTENCE], const struct bht_diagnosis *d)
 			 d->n_running == 1 ? "" : "s", d->n_asleep);
 }
 
+void bht_evidence_words(char dst[BHT_SENTENCE], const struct bht_evidence *ev)
+{
+	static const char *const kinds[] = {
+		[BHT_FROM_SNAPSHOT] = "Snapshot",
+		[BHT_FROM_CORE] = "Core",
+		[BHT_FROM_RINGS] = "Ring files",
+	};
+	const char *looks = ev->live ? "twice" : "once";
+	char safe[4 * sizeof(ev->command)], command[sizeof(safe) + 4] = "", source[512];
+
+	if (*ev->command)
+		snprintf(command, sizeof(command), " (%s)", bht_escape(safe, sizeof(safe), ev->command));
+	if (ev->origin == BHT_FROM_PROCESS)
+		snprintf(dst, BHT_SENTENCE, "Process %" PRIu32 "%s, live, looked at %s", ev->pid, command, looks);
+	else
+		snprintf(dst, BHT_SENTENCE, "%s %s of process %" PRIu32 "%s, looked at %s", kinds[ev->origin],
+			 bht_escape(source, sizeof(source), ev->source ? ev->source : ""), ev->pid, command, looks);
+}
+
+const char *bht_origin_name(enum bht_origin origin)
+{
+	static const char *const names[] = {
+		[BHT_FROM_PROCESS] = "process",
+		[BHT_FROM_SNAPSHOT] = "snapshot",
+		[BHT_FROM_CORE] = "core",
+		[BHT_FROM_RINGS] = "rings",
+	};
+	return names[origin];
+}
+
 const char *bht_confidence_meaning(enum bht_confidence confidence)
 {
 	switch (confidence) {

@@ -3,6 +3,7 @@
 #ifndef BHT_RENDER_H
 #define BHT_RENDER_H
 
+#include <jansson.h>
 #include <stdio.h>
 
 #include "diagnosis.h"
@@ -76,6 +77,14 @@ const char *bht_loss_name(enum bht_loss_why why);
 /* The verdict in one sentence. */
 enum { BHT_SENTENCE = 1024 };
 void bht_verdict_sentence(char dst[BHT_SENTENCE], const struct bht_diagnosis *d);
+
+/* What was looked at: `Core FILE of process 7 (qemu), looked at once`; and in one
+ * word: process, snapshot, core or rings. */
+void bht_evidence_words(char dst[BHT_SENTENCE], const struct bht_evidence *ev);
+const char *bht_origin_name(enum bht_origin origin);
+
+/* The object of bhtrace.diagnosis/1, to be freed by the caller; NULL without memory. */
+json_t *bht_diagnosis_json(const struct bht_evidence *ev, const struct bht_diagnosis *d);
 
 /* What a confidence means, and what the recorder behind D may hide. */
 const char *bht_confidence_meaning(enum bht_confidence confidence);

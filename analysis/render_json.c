@@ -183,6 +183,15 @@ static json_t *target(const struct bht_evidence *ev)
 	return unless(o, failed);
 }
 
+static json_t *origin(const struct bht_evidence *ev)
+{
+	json_t *o = json_object();
+	bool failed = PUT(o, "origin", json_string(bht_origin_name(ev->origin)));
+
+	failed |= PUT(o, "source", ev->source ? text(ev->source) : json_null());
+	return unless(o, failed);
+}
+
 static json_t *loss(const struct bht_diagnosis *d)
 {
 	json_t *o = json_object();
@@ -244,7 +253,7 @@ static json_t *unseen(const struct bht_evidence *ev)
 	return unless(a, failed);
 }
 
-static json_t *diagnosis(const struct bht_evidence *ev, const struct bht_diagnosis *d)
+json_t *bht_diagnosis_json(const struct bht_evidence *ev, const struct bht_diagnosis *d)
 {
 	char sentence[BHT_SENTENCE];
 	json_t *o = json_object();
@@ -252,6 +261,7 @@ static json_t *diagnosis(const struct bht_evidence *ev, const struct bht_diagnos
 
 	bht_verdict_sentence(sentence, d);
 	failed |= PUT(o, "target", target(ev));
+	failed |= PUT(o, "evidence", origin(ev));
 	failed |= PUT(o, "verdict", json_string(bht_verdict_name(d->verdict)));
 	failed |= PUT(o, "sentence", text(sentence));
 	failed |= PUT(o, "findings", findings(ev, d));
@@ -266,7 +276,7 @@ static json_t *diagnosis(const struct bht_evidence *ev, const struct bht_diagnos
 
 int bht_render_json(FILE *out, const struct bht_evidence *ev, const struct bht_diagnosis *d)
 {
-	json_t *root = diagnosis(ev, d);
+	json_t *root = bht_diagnosis_json(ev, d);
 	int err = 0;
 
 	if (!root)

@@ -72,11 +72,10 @@ static void print_verdict(const struct page *p)
 
 static void print_target(const struct page *p)
 {
-	char line[BHT_LINE], safe[4 * sizeof(p->ev->command)];
+	char evidence[BHT_SENTENCE], line[BHT_SENTENCE + 64];
 
-	bht_escape(safe, sizeof(safe), p->ev->command);
-	snprintf(line, sizeof(line), "Process %" PRIu32 " (%s), %s; %" PRIu64 " events of history.", p->ev->pid, safe,
-		 p->ev->live ? "live, looked at twice" : "looked at once", p->d->n_events);
+	bht_evidence_words(evidence, p->ev);
+	snprintf(line, sizeof(line), "%s; %" PRIu64 " events of history.", evidence, p->d->n_events);
 	bht_wrap(p->out, 0, p->width, line);
 }
 

@@ -36,13 +36,14 @@ BHT_RULE(FLAG_RACE, "flag-race", LOST, true,
 	"1428419779-26062-1-git-send-email-pbonzini@redhat.com: both halves; reproduced on x86_64 within 15 minutes. "
 	"The consumer half had been left by QEMU commit 924fe12 (2014), where smp_rmb() should have become smp_mb(). "
 	"libuv pull request 349: the same producer half, an early test of pending in uv_async_send(). libuv pull "
-	"requests 50 and 189: a plain pending = 0 that wiped out a send. libuv issue 4584: a BIND 9 test began to fail "
+	"requests 50 and 189: a plain pending = 0 that wiped out a send. QEMU commit ef6dada8b44e (2017): the flag was "
+	"cleared by a cancel, a plain store, and a finished request overlooked. libuv issue 4584: a BIND 9 test began to fail "
 	"when a read of the eventfd went away; a missing fence in the program was suspected.\n\n"
 	"Fix: An atomic exchange with a full barrier on both sides (atomic_exchange with memory_order_seq_cst in C11). "
 	"Then either the callback sees the payload, or the producer reads 0 and notifies. One side alone is not enough, "
 	"and a release/acquire pair is not enough: the order that is needed is store before load.")
 
-BHT_RULE(NOTIFY_SKIPPED, "notify-skipped", LOST, false,
+BHT_RULE(NOTIFY_SKIPPED, "notify-skipped", LOST, true,
 	"the scheduler set the flag but believed that the loop was awake",
 	"The last schedule was effective; the notify after it saw notify_me = awake and wrote nothing; the loop went to "
 	"sleep without looking at the flag again.",
@@ -63,7 +64,7 @@ BHT_RULE(NOTIFY_SKIPPED, "notify-skipped", LOST, false,
 	"Fix: Store notify_me, full barrier, look at the flags, sleep; against store of the flag, full barrier, load of "
 	"notify_me. The two barriers pair with each other.")
 
-BHT_RULE(NOTIFY_STOLEN, "notify-stolen", LOST, false,
+BHT_RULE(NOTIFY_STOLEN, "notify-stolen", LOST, true,
 	"the wakeup was written, but somebody else took it before the sleeper saw it",
 	"A notify wrote the eventfd after the last effective schedule; the accept that follows was made by another thread "
 	"than the one that sleeps, or by the loop itself after its last look at its bottom halves, while it already "
@@ -77,8 +78,10 @@ BHT_RULE(NOTIFY_STOLEN, "notify-stolen", LOST, false,
 	"Memory when hung: Flag 1, eventfd count 0, loop asleep.\n\n"
 	"Told apart: The same memory as notify-skipped and notify-missing. Here the eventfd was written, and the record "
 	"of who cleared it (accept, with thread and value) comes after the write.\n\n"
-	"Real cases: QEMU commit 21a03d17f2ed (2015), event_notifier_test_and_clear in the wrong place: a vCPU thread's "
-	"nested poll ate the notification of the main thread.\n\n"
+	"Real cases: QEMU commit 21a03d17f2ed (2015): the eventfd was cleared after the bottom halves had been run, and a "
+	"vCPU thread that polled the main thread's context took its notification. QEMU commit b37548fcd1b8 (2018, Red Hat "
+	"bug 1562750): a non-blocking poll by another thread accepted what was meant for an I/O thread in ppoll. Whoever "
+	"inherits or guesses the descriptor can do the same and leaves no accept.\n\n"
 	"Fix: Clear first, then scan; one accept at the start of each turn. Where several threads may poll one loop, each "
 	"must look at the bottom halves after it has cleared.")
 
@@ -100,7 +103,7 @@ BHT_RULE(NOTIFY_MISSING, "notify-missing", LOST, true,
 	"Fix: Let one function do both, exchange the flag and notify when it was 0, and make it the only way to "
 	"schedule.")
 
-BHT_RULE(FD_UNWATCHED, "fd-unwatched", LOST, false,
+BHT_RULE(FD_UNWATCHED, "fd-unwatched", LOST, true,
 	"the wakeup is in the eventfd, but the sleeper does not watch it",
 	"The eventfd count is above 0 in both samples, and the notifier is neither in the epoll set nor in the pollfd array "
 	"of the sleeping thread.",
@@ -112,11 +115,14 @@ BHT_RULE(FD_UNWATCHED, "fd-unwatched", LOST, false,
 	"Memory when hung: Flag 1, eventfd count above 0, loop asleep.\n\n"
 	"Told apart: Only this rule and kernel-lost-wake leave the count above 0. Here the set of the sleeper, as the "
 	"kernel shows it in fdinfo or as the blocked call's array says, lacks the notifier.\n\n"
-	"Real cases: No public report is cited here.\n\n"
+	"Real cases: QEMU commit e62da98 (2023): when the loop went from ppoll to epoll, a handler that was being added "
+	"in another thread got into the list and not into the set. kaappi issue 1462: a descriptor watched with "
+	"EPOLLONESHOT that one path did not arm again. conmon issue 167 is of the same family, a descriptor closed behind "
+	"the loop's back, with another outcome: a busy loop.\n\n"
 	"Fix: Register the notifier where the set is made, treat a failure as fatal, and rebuild the set from the list of "
 	"handlers when the backend changes.")
 
-BHT_RULE(KERNEL_LOST_WAKE, "kernel-lost-wake", LOST, false,
+BHT_RULE(KERNEL_LOST_WAKE, "kernel-lost-wake", LOST, true,
 	"the eventfd is readable and watched, and the kernel does not wake the sleeper",
 	"The flag is 1, the eventfd count is above 0, the notifier is in the sleeper's set, and two samples see the same "
 	"sleep: every other explanation is excluded.",
@@ -130,7 +136,7 @@ BHT_RULE(KERNEL_LOST_WAKE, "kernel-lost-wake", LOST, false,
 	"reports of a second one, for waits that time out, followed it.\n\n"
 	"Fix: A kernel with the repair. A bounded time-out turns the hang into a delay.")
 
-BHT_RULE(STRANDED, "stranded", LOST, false,
+BHT_RULE(STRANDED, "stranded", LOST, true,
 	"the bottom half waits on a loop that nobody will poll again",
 	"The flag is 1 on a loop without a living owner, or whose owner now sleeps in another loop; or on a loop that is "
 	"being freed.",
@@ -143,7 +149,9 @@ BHT_RULE(STRANDED, "stranded", LOST, false,
 	"usually above 0.\n\n"
 	"Told apart: In fd-unwatched the owner sleeps in this loop. In callback-blocked the owner is inside this loop's "
 	"callback.\n\n"
-	"Real cases: No public report is cited here.\n\n"
+	"Real cases: QEMU commit c2b6428d388b (2017): a block device moved to another context while bottom halves were "
+	"pending in the old one, which nobody polled any more; a guest's I/O stayed stuck. libuv (joyent) issue 419: "
+	"uv_async_send() succeeds also when nobody runs the loop.\n\n"
 	"Fix: Tie the life of a bottom half to the life of its loop, and make a move of it one operation: delete on the "
 	"old loop, create on the new one, schedule again.")
 
@@ -179,7 +187,7 @@ BHT_RULE(CALLBACK_SPINNING, "callback-spinning", STUCK, true,
 	"Real cases: No public report is cited here.\n\n"
 	"Fix: A bound for the work of each execution, and a bottom half that schedules itself for the rest.")
 
-BHT_RULE(LOOP_BLOCKED, "loop-blocked", STUCK, false,
+BHT_RULE(LOOP_BLOCKED, "loop-blocked", STUCK, true,
 	"the loop's thread sleeps, but neither in its wait nor in a callback of a bottom half",
 	"The owner is asleep in a system call that is not the loop's wait, the loop is in a handler or between callbacks, "
 	"and two samples see no progress.",
@@ -191,7 +199,7 @@ BHT_RULE(LOOP_BLOCKED, "loop-blocked", STUCK, false,
 	"Real cases: No public report is cited here.\n\n"
 	"Fix: As for callback-blocked; for a lock, do not hold it over anything that may sleep.")
 
-BHT_RULE(NESTED_POLL, "nested-poll", STUCK, false,
+BHT_RULE(NESTED_POLL, "nested-poll", STUCK, true,
 	"a callback polls the loop again and waits for something that only the outer turn can run",
 	"The loop's depth is 2 or more, the inner turn sleeps, and the work it waits for is held by an execution that has "
 	"begun further out.",
@@ -204,11 +212,13 @@ BHT_RULE(NESTED_POLL, "nested-poll", STUCK, false,
 	"that only the outer turn knows.\n\n"
 	"Told apart: flag-race also shows flag 0 and a sleeping loop, but at depth 1. callback-blocked does not sleep in "
 	"the loop's wait.\n\n"
-	"Real cases: No public report is cited here.\n\n"
+	"Real cases: QEMU commit 3c80ca158c96 (2014): two requests of the thread pool were done before its completion "
+	"bottom half ran; the callback of the first polled the context and waited for the second, whose completion the "
+	"outer execution still held.\n\n"
 	"Fix: Make the waiting code a state that a later callback continues; and let a nested turn start with what the "
 	"outer one has left.")
 
-BHT_RULE(PRODUCER_STOPPED, "producer-stopped", STUCK, false,
+BHT_RULE(PRODUCER_STOPPED, "producer-stopped", STUCK, true,
 	"a producer died or stopped between setting the flag and waking the loop",
 	"The last schedule was effective, no notify follows, and its thread has exited, is stopped, or has not run since.",
 	"Do not kill or suspend threads inside schedule. Mask asynchronous cancellation there; continue a thread that a "
@@ -221,7 +231,7 @@ BHT_RULE(PRODUCER_STOPPED, "producer-stopped", STUCK, false,
 	"Fix: Keep the steps short and uncancellable; after a fork or a killed thread make the loop look at everything "
 	"once.")
 
-BHT_RULE(STARVED, "starved", STUCK, false,
+BHT_RULE(STARVED, "starved", STUCK, true,
 	"the loop turns and turns, but this bottom half is never reached",
 	"The flag stays 1 over many turns while iteration numbers rise and other work runs; or the thread is runnable and "
 	"gets no CPU.",
@@ -235,7 +245,7 @@ BHT_RULE(STARVED, "starved", STUCK, false,
 	"Real cases: No public report is cited here.\n\n"
 	"Fix: First in, first out within a turn, and a limit for each turn; for the CPU, affinity and priority.")
 
-BHT_RULE(RESCUED, "rescued", LATE, false,
+BHT_RULE(RESCUED, "rescued", LATE, true,
 	"it ran, but only because something unrelated woke the loop",
 	"The wakeup that preceded the execution came from a time-out or another descriptor, and the history before it "
 	"fits one of the lost rules.",
@@ -244,11 +254,12 @@ BHT_RULE(RESCUED, "rescued", LATE, false,
 	"again. The program only feels slow from time to time.\n\n"
 	"Memory when hung: It is not hung any more. Only the history shows it.\n\n"
 	"Told apart: In slow-wake the notifier itself woke the loop. In slow-callback the loop was not asleep.\n\n"
-	"Real cases: QEMU's hang of 2020 (commit 5710a3e09f9b): in a running guest timers and other workers kept waking "
-	"the main loop, so that only qemu-img, which has none, hung for good.\n\n"
+	"Real cases: QEMU commit 2ae361e (2026): a path that forgot to notify, rescued 499 ms later by a timer. QEMU's "
+	"hang of 2020 (commit 5710a3e09f9b): in a running guest timers and other workers kept waking the main loop, so "
+	"that only qemu-img, which has none, hung for good.\n\n"
 	"Fix: That of the lost rule which the finding names.")
 
-BHT_RULE(SLOW_CALLBACK, "slow-callback", LATE, false,
+BHT_RULE(SLOW_CALLBACK, "slow-callback", LATE, true,
 	"it ran late because other callbacks of the same loop ran first",
 	"Between schedule and execute the loop was executing other callbacks; the longest of them is named.",
 	"Split the callback that holds up the line, or give it a loop of its own.",
@@ -259,7 +270,7 @@ BHT_RULE(SLOW_CALLBACK, "slow-callback", LATE, false,
 	"Real cases: No public report is cited here.\n\n"
 	"Fix: Shorter callbacks, work moved to threads, or a second loop.")
 
-BHT_RULE(SLOW_WAKE, "slow-wake", LATE, false,
+BHT_RULE(SLOW_WAKE, "slow-wake", LATE, true,
 	"it ran late because the loop's thread took long to wake and get a CPU",
 	"The notifier was written in time; the gap lies between that write and wait_end, or between wait_end and running.",
 	"Look at CPU load, priorities, affinity, cgroup limits and idle states of the CPU that the thread runs on.",

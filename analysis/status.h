@@ -13,6 +13,7 @@
 enum bht_activity {
 	BHT_TURNING,      /* it made progress between the samples */
 	BHT_ASLEEP,       /* in its wait in both samples, the thread did not run */
+	BHT_EMBEDDED,     /* not polled; its owner sleeps elsewhere, and who schedules wakes it there */
 	BHT_NOT_POLLED,   /* nobody is inside a poll of it */
 	BHT_BLOCKED,      /* its thread sleeps elsewhere, and did not run */
 	BHT_ON_CPU,       /* its thread used the CPU, without progress of the loop */
@@ -25,7 +26,9 @@ struct bht_loop_status {
 	enum bht_activity activity;
 	const struct bht_loop *loop;     /* in the last sample */
 	const struct bht_thread *thread; /* of its owner in the last sample, or NULL */
+	const struct bht_loop *first;    /* in the first sample, or NULL */
 	uint64_t cpu_ns;                 /* CPU time of that thread between the samples */
+	double watched_ms;               /* time between the samples */
 };
 
 struct bht_loop_status bht_loop_status(const struct bht_evidence *ev, const struct bht_loop *last);
@@ -43,7 +46,15 @@ enum bht_settled {
 enum bht_settled bht_settled(const struct bht_evidence *ev);
 
 /* A loop that stays in one callback is called blocked after so long and
- * spinning after so much CPU time: short ones are just callbacks. */
-enum { BHT_BLOCKED_MS = 200, BHT_SPINNING_MS = 200 };
+ * spinning after so much CPU time: short ones are just callbacks. A thread that
+ * can run is called starved after so long without any CPU, a bottom half after
+ * so many executions of another one. */
+enum { BHT_BLOCKED_MS = 200, BHT_SPINNING_MS = 200, BHT_NO_CPU_MS = 1000, BHT_STARVED_RUNS = 100 };
+
+/* Whether BH (of the last sample) was scheduled in both samples and not run. */
+bool bht_still_due(const struct bht_evidence *ev, const struct bht_bh *bh);
+
+/* The most often that another bottom half of its loop ran between the samples. */
+uint64_t bht_overtaken(const struct bht_evidence *ev, const struct bht_bh *bh, const struct bht_bh **by);
 
 #endif

@@ -16,10 +16,13 @@ static int parse_size(const char *text, uint64_t *size)
 		return -EINVAL;
 	errno = 0;
 	unsigned long long v = strtoull(text, &end, 10);
-	unsigned shift = *end == 'K' || *end == 'k' ? 10 : *end == 'M' || *end == 'm' ? 20 : 0;
+	unsigned shift = *end == 'K' || *end == 'k'   ? 10
+			 : *end == 'M' || *end == 'm' ? 20
+			 : *end == 'G' || *end == 'g' ? 30
+						      : 0;
 	if (errno || end[shift != 0] != '\0')
 		return -EINVAL;
-	if (v > (uint64_t)BHP_RING_MAX >> shift || v << shift < (uint64_t)BHP_RING_MIN)
+	if (v > BHP_RING_MAX >> shift || v << shift < (uint64_t)BHP_RING_MIN)
 		return -ERANGE;
 	/* A power of two: the slot of a record is found with a mask. */
 	*size = UINT64_C(1) << (63 - __builtin_clzll(v << shift));
@@ -56,7 +59,7 @@ int bhp_config_parse(const char *value, struct bhp_config *config, const char **
 	if (r == 0)
 		return 0;
 	*config = defaults;
-	*why = r == -ERANGE         ? "the size must be from 4K to 64M"
+	*why = r == -ERANGE         ? "the size must be from 4K to 2G"
 	       : r == -ENAMETOOLONG ? "the directory is empty or longer than 511 bytes"
 				    : "expected off, SIZE or file:DIR[,SIZE]";
 	return -EINVAL;

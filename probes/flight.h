@@ -26,10 +26,13 @@
 #include "record.h"
 #include "schema.h"
 
-enum { BHP_RING_HEADER = 4096, BHP_RING_DEFAULT = 64 * 1024, BHP_RING_MIN = 4096, BHP_RING_MAX = 64 * 1024 * 1024 };
+enum { BHP_RING_HEADER = 4096, BHP_RING_DEFAULT = 64 * 1024, BHP_RING_MIN = 4096 };
+#define BHP_RING_MAX (UINT64_C(2) << 30)
 
-#define BHP_ROOT_MAGIC "BHTRACE"
-#define BHP_RING_MAGIC "BHRING1"
+#define BHP_ROOT_MAGIC    "BHTRACE"
+#define BHP_RING_MAGIC    "BHRING1"
+#define BHP_OBJECTS_MAGIC "BHOBJS1"
+#define BHP_PROCESS_MAGIC "BHPROC1"
 
 /* The ELF note that leads to the root, also in a stripped binary: its
  * descriptor is the 8-byte distance from itself to bhp_flight_root. */
@@ -59,6 +62,7 @@ struct bhp_ring {
 	struct bhp_clock_pair clock[2];
 	struct bhp_ring *_Atomic next;
 	struct bhp_ring *next_exited; /* private: rings that wait for a new thread */
+	_Atomic uint64_t mark;        /* 1 + index of the mark of the thread TID, 0 when not known */
 
 	_Alignas(BHP_CACHE_LINE) _Atomic uint64_t reserved; /* records begun */
 	_Atomic uint64_t head;                              /* records complete */
@@ -84,6 +88,41 @@ struct bhp_root {
 };
 
 extern struct bhp_root bhp_flight_root;
+
+/*
+ * BH_FLIGHT=file:DIR. What a reader needs once the process was killed: its rings,
+ * its pools and, so that nothing is missing unnoticed, a page that counts them.
+ *
+ *   DIR/bh-PID-START.process     struct bhp_process_file
+ *   DIR/bh-PID-START-N.flight    struct bhp_ring, records
+ *   DIR/bh-PID-START-N.objects   struct bhp_objects_file, the chunk
+ *
+ * START is bhp_flight_root.clock[0].mono_ns in hexadecimal. Each begins with
+ * BHP_RING_HEADER bytes of header. What had to be kept in memory (a full disk)
+ * is counted too. Magic numbers are written last.
+ */
+struct bhp_process_file {
+	char magic[8];
+	uint32_t abi;
+	uint32_t pid;
+	uint64_t started;          /* start time of the process, field 22 of /proc/PID/stat; 0 when not known */
+	_Atomic uint32_t n_rings;  /* made so far */
+	_Atomic uint32_t n_chunks; /* made so far */
+	_Atomic uint64_t dropped;  /* as in struct bhp_root */
+	struct bhp_clock_pair clock[2];
+	char command[16];
+};
+
+struct bhp_objects_file {
+	char magic[8];
+	uint32_t abi;
+	uint32_t pid;
+	uint32_t kind; /* enum bhp_pool_kind */
+	uint32_t stride;
+	uint32_t count;
+	uint32_t reserved;
+	uint64_t chunk; /* where the process had it */
+};
 
 #define BHP_HIDDEN __attribute__((visibility("hidden")))
 

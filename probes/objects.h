@@ -87,8 +87,8 @@ struct bhp_bh_object {
 
 struct bhp_chunk {
 	struct bhp_chunk *_Atomic next;
-	uint32_t count; /* slots in this chunk */
-	uint32_t reserved;
+	uint32_t count;   /* slots in this chunk */
+	uint32_t in_file; /* private: it is page BHP_RING_HEADER and on of a shared mapping */
 	_Alignas(BHP_CACHE_LINE) unsigned char slot[];
 };
 

@@ -14,7 +14,7 @@ struct bhp_config {
 
 /*
  * Reads a value of BH_FLIGHT: off | SIZE | file:DIR[,SIZE], SIZE in bytes or
- * with K or M. NULL or "" is the default. 0, or -EINVAL with *WHY a constant
+ * with K, M or G. NULL or "" is the default. 0, or -EINVAL with *WHY a constant
  * sentence and CONFIG the default.
  */
 BHP_HIDDEN int bhp_config_parse(const char *value, struct bhp_config *config, const char **why);
@@ -23,14 +23,31 @@ BHP_HIDDEN int bhp_config_parse(const char *value, struct bhp_config *config, co
  * stderr. */
 BHP_HIDDEN const struct bhp_config *bhp_config(void);
 
-/* A mapping for a ring of SIZE bytes of records, zeroed; NULL with errno. */
-BHP_HIDDEN void *bhp_ring_map(const struct bhp_config *config, size_t size, unsigned number);
+/* A mapping for ring NUMBER, of SIZE bytes of records, zeroed; NULL with errno. */
+BHP_HIDDEN struct bhp_ring *bhp_ring_map(const struct bhp_config *config, size_t size, unsigned number);
+
+/* The same for chunk NUMBER, of COUNT slots of POOL; filled in but for its slots. */
+BHP_HIDDEN struct bhp_chunk *bhp_chunk_map(const struct bhp_pool *pool, uint32_t count, unsigned number);
+
+static inline size_t bhp_chunk_size(const struct bhp_pool *pool, uint32_t count)
+{
+	return sizeof(struct bhp_chunk) + (size_t)count * pool->stride;
+}
+
+/* Counts in the file of the process, if it has one; with the rings, also the
+ * root's clock. The callers hold the lock of the rings resp. of the pools. */
+BHP_HIDDEN void bhp_file_rings(uint32_t n);
+BHP_HIDDEN void bhp_file_chunks(uint32_t n);
+
+/* An event that found no ring. Async-signal-safe. */
+BHP_HIDDEN void bhp_dropped(void);
 
 BHP_HIDDEN struct bhp_clock_pair bhp_clock_pair(void);
 
-/* Called around fork(); the child starts with rings of its own. */
+/* Called around fork(); the child starts with rings and files of its own. */
+BHP_HIDDEN void bhp_files_in_child(void);
 BHP_HIDDEN void bhp_pool_before_fork(void);
-BHP_HIDDEN void bhp_pool_after_fork(void);
+BHP_HIDDEN void bhp_pool_after_fork(bool child);
 BHP_HIDDEN void bhp_rings_before_fork(void);
 BHP_HIDDEN void bhp_rings_after_fork(bool child);
 

@@ -102,6 +102,7 @@ static struct bhp_ring *take(void)
 		bhp_flight_root.clock[1] = bhp_clock_pair();
 		ring->clock[0] = bhp_flight_root.clock[0];
 		ring->clock[1] = bhp_flight_root.clock[1];
+		bhp_file_rings(bhp_flight_root.n_rings);
 	}
 	pthread_mutex_unlock(&rings.lock);
 	return ring;
@@ -116,10 +117,14 @@ static void sign_in(struct bhp_ring *ring)
 	prctl(PR_GET_NAME, name);
 	atomic_store_explicit(&ring->state, BHP_RING_LIVE, memory_order_relaxed);
 	struct bhp_thread mark = { .tid = tid, .previous = previous, .name = name };
+	const uint64_t at = atomic_load_explicit(&ring->reserved, memory_order_relaxed);
+	/* Not known while TID and MARK disagree; readers look at TID first. */
+	atomic_store_explicit(&ring->mark, 0, memory_order_relaxed);
 	bhp_ring_write(ring, bhp_encode_thread(bhp_clock(), &mark), name);
 	/* After the mark is published: who finds no mark in the records that it
 	 * copied gives them all to this thread. */
 	atomic_store_explicit(&ring->tid, tid, memory_order_release);
+	atomic_store_explicit(&ring->mark, at + 1, memory_order_release);
 	/* Last: what a signal handler writes belongs behind the mark. */
 	atomic_signal_fence(memory_order_seq_cst);
 	bhp_tls_ring = ring;
@@ -130,7 +135,7 @@ static struct bhp_ring *take_and_sign_in(void)
 	struct bhp_ring *ring = take();
 
 	if (!ring) {
-		atomic_fetch_add_explicit(&bhp_flight_root.dropped, 1, memory_order_relaxed);
+		bhp_dropped();
 		return NULL;
 	}
 	sign_in(ring);
@@ -146,7 +151,7 @@ struct bhp_ring *bhp_ring_get(void)
 	if (bhp_config()->mode == BHP_FLIGHT_OFF)
 		return NULL;
 	if (taking) {
-		atomic_fetch_add_explicit(&bhp_flight_root.dropped, 1, memory_order_relaxed);
+		bhp_dropped();
 		return NULL;
 	}
 	taking = true;
@@ -177,6 +182,7 @@ static void forget_parent_rings(void)
 	rings.n_exited = 0;
 	rings.n_created = 0;
 	bhp_flight_root.n_rings = 0;
+	atomic_store_explicit(&bhp_flight_root.dropped, 0, memory_order_relaxed);
 	bhp_tls_ring = NULL;
 	if (rings.key_valid)
 		pthread_setspecific(rings.key, NULL);

@@ -1,163 +1,145 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bhtrace diagnose: evidence first, twice, then the analysis. Nothing is
- * stopped; see analysis/sources/live.h.
+ * bhtrace diagnose: evidence first, twice when it is alive, then the analysis.
+ * Nothing is stopped; see analysis/sources/live.h.
  */
 #include <errno.h>
-#include <getopt.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bhtrace.h"
-#include "diagnosis.h"
-#include "live.h"
+#include "callstacks.h"
+#include "core.h"
 #include "options.h"
-#include "status.h"
+#include "patient.h"
+#include "progress.h"
+#include "render.h"
+#include "ringdir.h"
 
-/* Between two samples; and how long a picture that will not settle is retried
- * before it is called undecidable. */
-enum { GAP_MS = 20, SETTLE_MS = 2000, WATCH_GAP_MS = 100 };
+enum { WATCH_GAP_MS = 100 };
 
-static const char help[] = "Usage: bhtrace diagnose -p PID [OPTION]...\n\n"
-			   "Says whether a wakeup of the process was lost or its loop is stuck, by which\n"
-			   "mechanism, how sure that is, and what fixes it. The process is not stopped.\n\n"
-			   "  -p, --pid=PID          the process\n"
+static const char help[] = "Usage: bhtrace diagnose -p PID [OPTION]...\n"
+			   "       bhtrace diagnose --core=CORE [--exe=FILE] [OPTION]...\n"
+			   "       bhtrace diagnose --ring=DIR [-p PID] [OPTION]...\n"
+			   "       bhtrace diagnose SNAPSHOT [OPTION]...\n\n"
+			   "Says whether a wakeup was lost or late, or a loop is stuck, by which mechanism,\n"
+			   "how sure that is, and what fixes it. A live process is not stopped.\n\n"
+			   "  -p, --pid=PID          a live process; with --ring: which of those in DIR\n"
+			   "      --core=CORE        a core file, of the kernel or of gcore\n"
+			   "      --exe=FILE         the program that dumped it, if it is not where it was\n"
+			   "      --ring=DIR         the ring files of a process that was killed\n"
+			   "                         (it ran with BH_FLIGHT=file:DIR)\n"
 			   "      --watch-for=DUR    look until there is a finding or DUR is over (10s, 2m)\n"
+			   "      --late=DUR         what took less is not called late (default: 500ms)\n"
+			   "      --stacks           then also show the call stacks of all threads, which stops\n"
+			   "                         a live process for a moment and may end its hang\n"
 			   "      --json             print JSON, schema bhtrace.diagnosis/1\n"
 			   "      --all              also list what nothing is wrong with\n"
 			   "      --color=WHEN       auto, always or never\n"
 			   "  -h, --help             this text\n\n"
+			   "SNAPSHOT is a directory that bhtrace snapshot wrote.\n\n"
 			   "Exit codes: 0 healthy, 1 finding, 2 usage, 3 undecidable, 4 not permitted,\n"
-			   "5 no such process or not instrumented.\n";
+			   "5 bad input: no such process, not instrumented, a file that cannot be read.\n";
 
 struct request {
 	uint32_t pid;
-	uint64_t watch_ms; /* 0: one diagnosis */
-	bool json;
+	const char *core, *exe, *ring, *snapshot;
+	uint64_t watch_ns; /* 0: one diagnosis */
+	uint64_t late_ns;
+	bool json, stacks;
 	struct bht_render render;
 };
 
-struct patient {
-	struct bht_live *live;
-	struct bht_evidence ev;
-	struct bht_diagnosis d;
-	struct bht_refusal refusal;
-};
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int sig)
-{
-	(void)sig;
-	interrupted = 1;
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
-}
-
-static void nap(unsigned ms)
-{
-	struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000 };
-
-	nanosleep(&t, NULL);
-}
-
-/* One look: history between two samples, so that a loop that slept through
- * both did so while the rings were copied. */
-static int look(struct patient *p)
-{
-	bht_sample_free(&p->ev.last);
-	struct bht_source *history = bht_live_history(p->live, &p->ev, &p->refusal);
-	if (!history)
-		return -errno;
-	int r = bht_live_sample(p->live, &p->ev, &p->ev.last, &p->refusal);
-	if (r == 0) {
-		bht_diagnosis_free(&p->d);
-		r = bht_diagnose(&p->ev, history, &p->d);
-	}
-	history->close(history);
-	return r;
-}
-
-static void start_over(struct patient *p)
-{
-	bht_sample_free(&p->ev.first);
-	p->ev.first = p->ev.last;
-	p->ev.last = (struct bht_sample){ 0 };
-}
-
-/* Samples until the picture settles. A verdict that only time can decide
- * (a producer on its way, a thread without CPU) is looked at again. */
-static int examine(struct patient *p)
-{
-	uint64_t deadline = now_ms() + SETTLE_MS;
-	int r = bht_live_sample(p->live, &p->ev, &p->ev.first, &p->refusal);
-
-	while (r == 0) {
-		nap(GAP_MS);
-		r = look(p);
-		if (r != 0)
-			break;
-		enum bht_settled settled = bht_settled(&p->ev);
-		if ((settled == BHT_SETTLED && p->d.verdict != BHT_UNDECIDABLE) || now_ms() >= deadline || interrupted)
-			break;
-		if (settled != BHT_LOOK_AGAIN)
-			start_over(p);
-	}
-	return r;
-}
-
 static int watch(struct patient *p, uint64_t watch_ms)
 {
-	uint64_t deadline = now_ms() + watch_ms;
+	uint64_t deadline = patient_now_ms() + watch_ms;
 	bool tell = isatty(STDERR_FILENO);
 	int r;
 
 	for (;;) {
-		r = examine(p);
-		if (r != 0 || p->d.n_findings || now_ms() >= deadline || interrupted)
+		r = patient_examine(p);
+		if (r != 0 || p->d.n_findings || patient_now_ms() >= deadline || patient_interrupted())
 			break;
 		if (tell)
 			fprintf(stderr, "\rno hang so far, %llu s left ",
-				(unsigned long long)(deadline - now_ms()) / 1000);
-		nap(WATCH_GAP_MS);
-		bht_sample_free(&p->ev.first);
+				(unsigned long long)(deadline - patient_now_ms()) / 1000);
+		patient_nap(WATCH_GAP_MS);
 	}
 	if (tell)
 		fprintf(stderr, "\r\033[K");
 	return r;
 }
 
-static int report_refusal(const struct request *q, const struct patient *p, int error)
+static int diagnose_live(const struct request *q, struct patient *p)
 {
-	if (p->refusal.why[0])
-		fprintf(stderr, "bhtrace: %s\n", p->refusal.why);
-	else
-		fprintf(stderr, "bhtrace: process %u: %s\n", q->pid, strerror(error));
-	switch (error) {
-	case EPERM:
-	case EACCES:
-		return EXIT_NOT_PERMITTED;
-	case ECANCELED: /* it exited while it was read */
-	case ENOMEM:
-		return EXIT_UNDECIDABLE;
-	default:
-		return EXIT_BAD_INPUT;
-	}
+	int r = patient_open(p, q->pid, q->late_ns);
+
+	if (r != 0)
+		return r;
+	return q->watch_ns ? watch(p, (q->watch_ns + 999999) / 1000000) : patient_examine(p);
 }
 
-static int render(const struct request *q, struct patient *p)
+static int open_kept(const struct request *q, struct patient *p, struct bht_source **history)
 {
-	int r = q->json ? bht_render_json(stdout, &p->ev, &p->d) : bht_render_text(stdout, &p->ev, &p->d, &q->render);
+	if (q->core)
+		return bht_core_open(q->core, q->exe, &p->ev, history, &p->refusal);
+	if (q->ring)
+		return bht_ringdir_open(q->ring, q->pid, &p->ev, history, &p->refusal);
+	return -ENOSYS;
+}
 
+static int diagnose_kept(const struct request *q, struct patient *p)
+{
+	const char *path = q->core ? q->core : q->ring ? q->ring : q->snapshot;
+	struct bht_source *history = NULL;
+
+	progress_begin("reading %s ", path);
+	int r = open_kept(q, p, &history);
+	if (r == 0)
+		r = bht_diagnose(&p->ev, history, q->late_ns, &p->d);
+	if (history)
+		history->close(history);
+	progress_end();
+	return r;
+}
+
+/* After the diagnosis is made: of a process this takes a stop of each thread. */
+static void collect_stacks(const struct request *q, struct patient *p, struct bht_stacks *stacks)
+{
+	int r;
+
+	if (!q->core)
+		fprintf(stderr, "bhtrace: process %u is stopped for its stacks; a hung loop may go on after that\n",
+			q->pid);
+	progress_begin("walking stacks ");
+	r = q->core ? bht_stacks_core(q->core, q->exe, stacks, &p->refusal)
+		    : bht_stacks_collect(q->pid, stacks, &p->refusal);
+	progress_end();
+	for (size_t i = 0; i < stacks->n; i++)
+		p->ev.stopped_us += stacks->threads[i].stopped_us;
+	if (r != 0)
+		bht_unseen(&p->ev, "call stacks: %s", p->refusal.why[0] ? p->refusal.why : strerror(-r));
+}
+
+static int render_json(const struct patient *p, const struct bht_stacks *stacks)
+{
+	json_t *root = bht_diagnosis_json(&p->ev, &p->d);
+	int r = 0;
+
+	if (!root || (stacks && json_object_set_new(root, "stacks", callstacks_json(stacks))))
+		r = -ENOMEM;
+	else if (json_dumpf(root, stdout, JSON_INDENT(2)) || putchar('\n') == EOF)
+		r = -EIO;
+	json_decref(root);
+	return r;
+}
+
+static int render(const struct request *q, const struct patient *p, const struct bht_stacks *stacks)
+{
+	int r = q->json ? render_json(p, stacks) : bht_render_text(stdout, &p->ev, &p->d, &q->render);
+
+	if (stacks && !q->json)
+		callstacks_print(stacks, &p->ev, q->render.color);
 	if (r != 0 || fflush(stdout) != 0) {
 		fprintf(stderr, "bhtrace: cannot write the report: %s\n", strerror(r ? -r : errno));
 		return EXIT_UNDECIDABLE;
@@ -167,71 +149,61 @@ static int render(const struct request *q, struct patient *p)
 
 static int diagnose(const struct request *q)
 {
-	struct patient p = { .ev = { .live = true } };
-	int status, r;
+	struct patient p = { 0 };
+	struct bht_stacks stacks = { 0 };
+	bool live = q->pid && !q->ring;
+	int code, r = live ? diagnose_live(q, &p) : diagnose_kept(q, &p);
 
-	signal(SIGINT, on_interrupt);
-	p.live = bht_live_open(q->pid, &p.refusal);
-	if (!p.live)
-		return report_refusal(q, &p, errno);
-	r = q->watch_ms ? watch(&p, q->watch_ms) : examine(&p);
-	/* It was there when it was opened: it did not refuse, it went away. */
-	if (r == -ESRCH)
-		r = -ECANCELED;
-	status = r == 0 ? render(q, &p) : report_refusal(q, &p, -r);
-	bht_live_close(p.live);
-	bht_diagnosis_free(&p.d);
-	bht_evidence_free(&p.ev);
-	return status;
+	if (r == 0) {
+		if (q->stacks)
+			collect_stacks(q, &p, &stacks);
+		code = render(q, &p, q->stacks ? &stacks : NULL);
+	} else {
+		code = patient_refused(&p, -r);
+	}
+	bht_stacks_free(&stacks);
+	patient_close(&p);
+	return code;
 }
 
-/* EXIT_HEALTHY to go on, or the code to leave with; -1 after --help. */
-static int parse(int argc, char **argv, struct request *q)
+/* What the options allow together; 0 or EXIT_USAGE. */
+static int check(const struct request *q)
 {
-	static const struct option options[] = {
-		{ "pid", required_argument, NULL, 'p' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "all", no_argument, NULL, 'a' },
-		{ "color", required_argument, NULL, 'c' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "watch-for", required_argument, NULL, 'w' },
-		{ NULL, 0, NULL, 0 },
-	};
-	enum opt_color color = OPT_COLOR_AUTO;
-	uint64_t watch_ns = 0;
-	int c;
+	int inputs = (q->pid && !q->ring) + !!q->core + !!q->ring + !!q->snapshot;
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":p:h", options, NULL)) != -1) {
-		if (c == 'h')
-			return fputs(help, stdout), -1;
-		if (c == 'p' && opt_pid(optarg, &q->pid))
-			return opt_usage(argv[0], "'%s' is no process id", optarg);
-		if (c == 'w' && opt_duration(optarg, &watch_ns))
-			return opt_usage(argv[0], "'%s' is no duration; write it like 500ms, 10s or 2m", optarg);
-		if (c == 'c' && opt_color(optarg, &color))
-			return opt_usage(argv[0], "--color wants auto, always or never, not '%s'", optarg);
-		if (c == '?' || c == ':')
-			return opt_refused(argv, c);
-		q->json |= c == 'j';
-		q->render.all |= c == 'a';
-	}
-	if (optind < argc)
-		return opt_surplus(argv, optind);
-	if (!q->pid)
-		return opt_usage(argv[0], "which process? -p PID is needed");
-	q->watch_ms = (watch_ns + 999999) / 1000000;
-	q->render.color = opt_use_color(color, stdout);
-	q->render.width = opt_width(stdout);
-	return EXIT_HEALTHY;
+	if (inputs != 1)
+		return opt_usage("diagnose", inputs ? "one thing at a time: -p PID, --core, --ring or a snapshot"
+						    : "what? -p PID, --core, --ring or a snapshot is needed");
+	if (q->exe && !q->core)
+		return opt_usage("diagnose", "--exe is for --core");
+	if (q->watch_ns && (!q->pid || q->ring))
+		return opt_usage("diagnose", "--watch-for is for a live process");
+	if (q->stacks && (q->ring || q->snapshot))
+		return opt_usage("diagnose", "--stacks is for a live process or a core");
+	return 0;
 }
 
 int cmd_diagnose(int argc, char **argv)
 {
-	struct request q = { 0 };
-	int code = parse(argc, argv, &q);
+	struct request q = { .late_ns = BHT_LATE_NS, .render = { .width = opt_width(stdout) } };
+	const struct opt options[] = {
+		{ OPT_PID, 'p', "pid", &q.pid },
+		{ OPT_STRING, 0, "core", &q.core },
+		{ OPT_STRING, 0, "exe", &q.exe },
+		{ OPT_STRING, 0, "ring", &q.ring },
+		{ OPT_ARGUMENT, 0, NULL, &q.snapshot },
+		{ OPT_DURATION, 0, "watch-for", &q.watch_ns },
+		{ OPT_DURATION, 0, "late", &q.late_ns },
+		{ OPT_FLAG, 0, "stacks", &q.stacks },
+		{ OPT_FLAG, 0, "json", &q.json },
+		{ OPT_FLAG, 0, "all", &q.render.all },
+		{ OPT_COLOR, 0, "color", &q.render.color },
+		{ .kind = OPT_END },
+	};
+	int code;
 
-	if (code != EXIT_HEALTHY)
-		return code < 0 ? EXIT_HEALTHY : code;
-	return diagnose(&q);
+	if (!opt_parse(argc, argv, help, options, &code))
+		return code;
+	code = check(&q);
+	return code ? code : diagnose(&q);
 }

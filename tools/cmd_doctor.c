@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* bhtrace doctor: what works here, what does not, and what would help */
 #include <errno.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <signal.h>
 #include <string.h>
@@ -113,40 +112,14 @@ static int examine(struct doctor *d)
 
 int cmd_doctor(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "pid", required_argument, NULL, 'p' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "color", required_argument, NULL, 'c' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
+	struct doctor d = { .width = opt_width(stdout) };
+	const struct opt options[] = {
+		{ OPT_PID, 'p', "pid", &d.pid },
+		{ OPT_FLAG, 0, "json", &d.json },
+		{ OPT_COLOR, 0, "color", &d.color },
+		{ .kind = OPT_END },
 	};
-	enum opt_color color = OPT_COLOR_AUTO;
-	struct doctor d = { 0 };
-	int c;
+	int code;
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":p:h", options, NULL)) != -1)
-		switch (c) {
-		case 'p':
-			if (opt_pid(optarg, &d.pid))
-				return opt_usage(argv[0], "'%s' is no process id", optarg);
-			break;
-		case 'j':
-			d.json = true;
-			break;
-		case 'c':
-			if (opt_color(optarg, &color))
-				return opt_usage(argv[0], "--color wants auto, always or never, not '%s'", optarg);
-			break;
-		case 'h':
-			fputs(help, stdout);
-			return EXIT_HEALTHY;
-		default:
-			return opt_refused(argv, c);
-		}
-	if (optind < argc)
-		return opt_surplus(argv, optind);
-	d.color = opt_use_color(color, stdout);
-	d.width = opt_width(stdout);
-	return examine(&d);
+	return opt_parse(argc, argv, help, options, &code) ? examine(&d) : code;
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* bhtrace explain [RULE]: the mechanisms, from rules.def.h */
-#include <getopt.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,36 +196,14 @@ static int explain(struct explain *o)
 
 int cmd_explain(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "color", required_argument, NULL, 'c' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
+	struct explain o = { .width = opt_width(stdout) < PROSE ? opt_width(stdout) : PROSE };
+	const struct opt options[] = {
+		{ OPT_ARGUMENT, 0, NULL, &o.rule },
+		{ OPT_FLAG, 0, "json", &o.json },
+		{ OPT_COLOR, 0, "color", &o.color },
+		{ .kind = OPT_END },
 	};
-	enum opt_color color = OPT_COLOR_AUTO;
-	struct explain o = { 0 };
-	int c;
+	int code;
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-		switch (c) {
-		case 'j':
-			o.json = true;
-			break;
-		case 'c':
-			if (opt_color(optarg, &color))
-				return opt_usage(argv[0], "--color wants auto, always or never, not '%s'", optarg);
-			break;
-		case 'h':
-			fputs(help, stdout);
-			return EXIT_HEALTHY;
-		default:
-			return opt_refused(argv, c);
-		}
-	if (argc - optind > 1)
-		return opt_surplus(argv, optind + 1);
-	o.rule = argv[optind];
-	o.color = opt_use_color(color, stdout);
-	o.width = opt_width(stdout) < PROSE ? opt_width(stdout) : PROSE;
-	return explain(&o);
+	return opt_parse(argc, argv, help, options, &code) ? explain(&o) : code;
 }

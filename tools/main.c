@@ -12,6 +12,7 @@ static const struct {
 	const char *summary;
 } commands[] = {
 	{ "diagnose", cmd_diagnose, "name the mechanism of a hang in a live process" },
+	{ "rescue", cmd_rescue, "wake a loop whose notification was lost, and so test the diagnosis" },
 	{ "explain", cmd_explain, "what a rule means, how it is decided, what fixes it" },
 	{ "doctor", cmd_doctor, "what this kernel and these privileges allow" },
 };

@@ -7,19 +7,32 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum opt_color { OPT_COLOR_AUTO, OPT_COLOR_ALWAYS, OPT_COLOR_NEVER };
+enum opt_kind {
+	OPT_END,
+	OPT_FLAG,     /* bool *: was given */
+	OPT_PID,      /* uint32_t *: decimal digits only, 1 to 4194304 (the kernel's limit) */
+	OPT_DURATION, /* uint64_t *: nanoseconds, from 500ms, 10s, 2m, 1h; at most 24 days */
+	OPT_STRING,   /* const char **: not empty */
+	OPT_COLOR,    /* bool *: whether to color stdout; set in any case, from NO_COLOR and isatty() */
+	OPT_ARGUMENT  /* const char **: what is no option; those before it come first */
+};
 
-/* A process id: decimal digits only, 1 to 4194304 (the kernel's limit). 0 or -EINVAL. */
-int opt_pid(const char *s, uint32_t *pid);
+struct opt {
+	enum opt_kind kind;
+	char key;         /* short form, '\0' for none */
+	const char *name; /* long form; NULL for OPT_ARGUMENT */
+	void *into;
+};
 
-/* A duration with its unit: 500ms, 10s, 2m, 1h; at most 24 days. 0 or -EINVAL. */
-int opt_duration(const char *s, uint64_t *ns);
+enum { OPT_MAX = 16 };
 
-/* auto, always or never. 0 or -EINVAL. */
-int opt_color(const char *s, enum opt_color *when);
-
-/* Whether to color what goes to OUT; auto obeys NO_COLOR and isatty(). */
-bool opt_use_color(enum opt_color when, FILE *out);
+/*
+ * Reads the command line of the subcommand argv[0] into what OPTIONS, which ends
+ * with OPT_END, points to. Gives false when there is nothing left to do: --help
+ * was asked for and printed, or the command line was wrong, which is said on
+ * stderr. *CODE is then the exit code.
+ */
+bool opt_parse(int argc, char **argv, const char *help, const struct opt *options, int *code);
 
 /* Columns of the terminal behind OUT, or 100. */
 unsigned opt_width(FILE *out);
@@ -27,12 +40,5 @@ unsigned opt_width(FILE *out);
 /* Prints "bhtrace COMMAND: ..." and how to get help on stderr; gives EXIT_USAGE.
  * COMMAND may be NULL. */
 int opt_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-/* The same for what getopt_long() refused: C is '?' or ':'. Wants opterr = 0 and
- * an option string that begins with ':' (after a '+'). */
-int opt_refused(char **argv, int c);
-
-/* An argument that is neither option nor wanted. */
-int opt_surplus(char **argv, int index);
 
 #endif

@@ -82,6 +82,8 @@ static void describe(struct bht_case *c, struct bht_finding *f, const struct bht
 	f->origin = s->begin;
 	bht_witness_key(f, &m->begin, "about to clear the flag and look");
 	bht_witness_key(f, s->schedule, "saw the flag set: nothing done");
+	if (bhp_record_time(&m->cancel.r) > s->begin)
+		bht_witness_key(f, &m->cancel, "cleared the flag, and looked again");
 	bht_witness_key(f, &m->end, "the callback is over");
 	bht_witness_fill(c, f);
 }
@@ -93,8 +95,8 @@ static bool find_ticket(const struct bht_case *c, const struct bht_bh *bh, const
 	bool any = false;
 
 	for (size_t i = 0; i < m->tickets.n; i++) {
-		const struct bht_ticket *t = &m->tickets.open[i];
-		struct suspect s = suspect_of(c, bh, m, &t->schedule, t->previous, t->number);
+		const struct bht_ticket *t = bht_ticket(&m->tickets, i);
+		struct suspect s = suspect_of(c, bh, m, &t->schedule, t->previous, bht_ticket_number(&m->tickets, i));
 
 		if (bhp_decode_schedule(&t->schedule.r).seen == 0 || s.order == BHT_LONG_BEFORE)
 			continue;
@@ -179,6 +181,9 @@ void bht_rule_flag_race(struct bht_case *c, const struct bht_loop_status *status
 	if (bh->runs == 0)
 		return;
 	const struct bht_bh_machine *m = bht_machine_bh(c->m, bh->addr);
+	/* Asleep in its outermost turn the loop executes nothing: that end was lost. */
+	if (loop->depth > 1 && bht_execution_open(c, bh))
+		return; /* it may still look: nested-poll */
 	if (with_ticket(c, loop, bh, m))
 		return;
 	if (!(loop->protocol & BHP_PROTOCOL_FULL_BARRIER))

@@ -1,80 +1,315 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The flag is set and the loop sleeps: its notification was lost, and the
- * notify event of the effective schedule says how. This version names
- * notify-missing; the others are told apart but not yet named.
+ * The flag is set, the loop sleeps and its notifier is not readable: what became
+ * of the notification. The notify event of the schedule that set the flag says
+ * it; when there is none, the thread that should have written it does.
  */
 #include "case.h"
 
-/* Whether the thread that scheduled has gone on to other things. If not, it may
- * be about to notify: preempted between the flag and the notifier. */
-static bool moved_on(const struct bht_case *c, const struct bht_event *schedule)
-{
-	const struct bht_thread_machine *t = bht_machine_thread(c->m, schedule->tid);
-	const struct bht_thread *now = bht_sample_thread(&c->ev->last, schedule->tid);
+/* The schedule that set the flag, and the notification that followed it. */
+struct clue {
+	const struct bht_loop *loop;
+	const struct bht_bh *bh;
+	const struct bht_bh_machine *m;
+	const struct bht_loop_machine *lm;
+	const struct bht_event *schedule;
+	const struct bht_event *notify; /* NULL: none was recorded */
+};
 
-	if (t && t->last > bhp_record_time(&schedule->r))
-		return true;
-	return !now || bht_thread_still(c->ev, now);
+static struct bht_finding *found(struct bht_case *c, const struct clue *k, enum bht_rule_id rule,
+				 enum bht_confidence confidence)
+{
+	struct bht_finding *f = bht_finding_add(c, rule, confidence, k->loop, k->bh);
+
+	if (!f)
+		return NULL;
+	f->origin = bht_time(k->schedule);
+	bht_witness_key(f, k->schedule, "set the flag");
+	if (k->notify)
+		bht_witness_key(f, k->notify, "its notification");
+	return f;
 }
 
-static void notify_missing(struct bht_case *c, const struct bht_loop *loop, const struct bht_bh *bh,
-			   const struct bht_bh_machine *m)
+static const char *for_how_long(const struct bht_loop *loop)
 {
-	struct bht_finding *f = bht_finding_add(c, BHT_RULE_NOTIFY_MISSING, BHT_PROVED, loop, bh);
+	return loop->wait_timeout_ns < 0 ? "for ever" : "until its timer";
+}
+
+static double ms_ago(const struct bht_case *c, const struct bht_event *e)
+{
+	return bht_ns(c->ev, bht_time(e), c->ev->last.ticks) / 1e6;
+}
+
+/* All that could have cancelled, or set the flag in its place, is recorded. */
+static enum bht_confidence confidence(const struct bht_case *c, const struct clue *k)
+{
+	return c->ev->live && bht_complete_since(c->m) <= bht_time(k->schedule) ? BHT_PROVED : BHT_CONSISTENT;
+}
+
+/* --- notify-skipped ---------------------------------------------------------------- */
+
+static void skipped(struct bht_case *c, const struct clue *k)
+{
+	struct bht_finding *f = found(c, k, BHT_RULE_NOTIFY_SKIPPED, confidence(c, k));
+	char who[80];
+
+	if (!f)
+		return;
+	snprintf(f->detail, sizeof(f->detail),
+		 "%s set the flag %.3f ms ago, found the loop awake (notify_me = awake) and wrote nothing; the loop "
+		 "went to sleep %s without looking at the flag again.",
+		 bht_thread_label(c, k->schedule->tid, who, sizeof(who)), ms_ago(c, k->schedule),
+		 for_how_long(k->loop));
+	snprintf(f->refute, sizeof(f->refute),
+		 "An execution of the bottom half after the schedule, or a later notify "
+		 "that wrote the eventfd.");
+	bht_witness_key(f, &k->lm->wait_begin, "went to sleep");
+	bht_witness_fill(c, f);
+}
+
+/* --- notify-stolen ------------------------------------------------------------------- */
+
+static void stolen(struct bht_case *c, const struct clue *k, const struct bht_event *write,
+		   const struct bht_event *thief)
+{
+	bool own = thief && thief->tid == k->loop->owner;
+	struct bht_finding *f = found(c, k, BHT_RULE_NOTIFY_STOLEN, thief && !own ? confidence(c, k) : BHT_CONSISTENT);
+	char who[80], writer[80];
+
+	if (!f)
+		return;
+	bht_thread_label(c, write->tid, writer, sizeof(writer));
+	if (!thief)
+		snprintf(f->detail, sizeof(f->detail),
+			 "%s wrote the eventfd, its count is 0 again, and no accept of it was recorded: somebody who "
+			 "does "
+			 "not use this library read file descriptor %d.",
+			 writer, k->loop->notifier_fd);
+	else if (own)
+		snprintf(f->detail, sizeof(f->detail),
+			 "%s wrote the eventfd; the loop cleared it itself %.3f us later, after its last look at its "
+			 "bottom halves, and sleeps %s.",
+			 writer, bht_ns(c->ev, bht_time(write), bht_time(thief)) / 1e3, for_how_long(k->loop));
+	else
+		snprintf(f->detail, sizeof(f->detail),
+			 "%s wrote the eventfd; %s cleared it %.3f us later; the loop, which should have woken, sleeps "
+			 "%s.",
+			 writer, bht_thread_label(c, thief->tid, who, sizeof(who)),
+			 bht_ns(c->ev, bht_time(write), bht_time(thief)) / 1e3, for_how_long(k->loop));
+	snprintf(f->refute, sizeof(f->refute), "A wait_end of the loop, woken by the notifier, after that write.");
+	bht_witness_key(f, write, "wrote the eventfd");
+	if (thief)
+		bht_witness_key(f, thief, own ? "cleared it too late" : "took it");
+	bht_witness_fill(c, f);
+}
+
+/* The eventfd was written for this sleep. */
+static void written(struct bht_case *c, const struct clue *k, const struct bht_event *write)
+{
+	const struct bht_loop_machine *lm = k->lm;
+
+	if (bht_time(&lm->stolen) + c->m->error > bht_time(write))
+		stolen(c, k, write, &lm->stolen);
+	else if (bht_time(&lm->accept) > bht_time(write))
+		stolen(c, k, write, &lm->accept);
+	else if (k->loop->notifier_count < 0)
+		bht_reason(c,
+			   "bottom half \"%s\" is scheduled, the eventfd of loop \"%s\" was written and no accept is "
+			   "recorded: fd-unwatched, kernel-lost-wake, or a wakeup that is on its way; the count of the "
+			   "eventfd and the epoll set, which would decide, are kernel state that this evidence lacks",
+			   k->bh->name, k->loop->name);
+	else if (bht_complete_since(c->m) > bht_time(write))
+		bht_reason(
+			c,
+			"the eventfd of loop \"%s\" was written and is 0 again, but who cleared it may be missing from "
+			"the history",
+			k->loop->name);
+	else
+		stolen(c, k, write, NULL);
+}
+
+/* --- notify-missing and producer-stopped ---------------------------------------------- */
+
+static void stopped(struct bht_case *c, const struct clue *k, uint32_t tid, const char *how, enum bht_confidence sure)
+{
+	const struct bht_event *last = k->schedule ? k->schedule : &k->m->coalesced;
+	struct bht_finding *f = bht_finding_add(c, BHT_RULE_PRODUCER_STOPPED, sure, k->loop, k->bh);
+	char who[80];
+
+	if (!f)
+		return;
+	snprintf(f->detail, sizeof(f->detail),
+		 "%s %s between setting the flag and waking the loop%s; whoever schedules now finds the flag set and "
+		 "does "
+		 "nothing.",
+		 bht_thread_label(c, tid, who, sizeof(who)), how,
+		 k->schedule ? "" : ": the flag is set, and no recorded schedule set it");
+	snprintf(f->refute, sizeof(f->refute), "%s",
+		 k->schedule ? "A notify event of that thread after the schedule."
+			     : "An effective schedule after the last execution.");
+	f->origin = bht_time(last);
+	bht_witness_key(f, last, k->schedule ? "set the flag; no notify follows" : "found the flag set already");
+	bht_witness_key(f, &k->m->begin, "the last execution");
+	bht_witness_fill(c, f);
+}
+
+static void missing(struct bht_case *c, const struct clue *k)
+{
+	struct bht_finding *f = found(c, k, BHT_RULE_NOTIFY_MISSING, confidence(c, k));
 	char who[80];
 
 	if (!f)
 		return;
 	snprintf(f->detail, sizeof(f->detail),
 		 "%s set the flag %.3f ms ago and went on without notifying the loop, which sleeps %s.",
-		 bht_thread_label(c, m->effective.tid, who, sizeof(who)),
-		 bht_ns(c->ev, bhp_record_time(&m->effective.r), c->ev->last.ticks) / 1e6,
-		 loop->wait_timeout_ns < 0 ? "for ever" : "until its timer");
+		 bht_thread_label(c, k->schedule->tid, who, sizeof(who)), ms_ago(c, k->schedule),
+		 for_how_long(k->loop));
 	snprintf(f->refute, sizeof(f->refute), "A notify event of that thread for this loop after the schedule.");
-	f->origin = bhp_record_time(&m->effective.r);
-	bht_witness_key(f, &m->effective, "set the flag; no notify follows");
 	bht_witness_fill(c, f);
 }
 
-static void lost_somehow(struct bht_case *c, const struct bht_loop *loop, const struct bht_bh *bh,
-			 const struct bht_bh_machine *m)
+/* No notify was recorded: because the thread left it out, or could not go on? */
+static void not_notified(struct bht_case *c, const struct clue *k)
 {
-	struct bhp_notify n = bhp_decode_notify(&m->notify.r);
+	uint32_t tid = k->schedule->tid;
+	const struct bht_thread_machine *t = bht_machine_thread(c->m, tid);
+	const struct bht_thread *now = bht_sample_thread(&c->ev->last, tid);
 
-	bht_reason(c,
-		   "bottom half \"%s\" is scheduled and loop \"%s\" sleeps: its notification was lost (notify_me "
-		   "seen %u, eventfd written %u, eventfd count now %lld, watched %d), by a mechanism that this version "
-		   "does not name",
-		   bh->name, loop->name, n.notify_me, n.written, (long long)loop->notifier_count,
-		   loop->notifier_watched);
+	if (bht_thread_stopped(now))
+		stopped(c, k, tid, "was stopped", BHT_PROVED);
+	else if (t && t->last > bht_time(k->schedule))
+		missing(c, k);
+	else if (bht_thread_gone(c, tid))
+		stopped(c, k, tid, "exited", BHT_SUSPECTED);
+	else if (now && now->state != '?' && bht_thread_still(c->ev, now))
+		missing(c, k);
+	else
+		bht_reason(c, "bottom half \"%s\" is scheduled and not yet notified: thread %u %s", k->bh->name, tid,
+			   c->ev->origin == BHT_FROM_RINGS ? "may have been killed on its way" : "is still on its way");
+}
+
+/* The thread whose last sign of life fits best: stopped, or gone most lately. */
+static uint32_t who_stopped(const struct bht_case *c, const char **how)
+{
+	const struct bht_sample *s = &c->ev->last;
+	uint64_t latest = 0;
+	uint32_t tid = 0;
+
+	*how = "was stopped";
+	for (size_t i = 0; i < s->n_threads; i++)
+		if (bht_thread_stopped(&s->threads[i]))
+			return s->threads[i].tid;
+	*how = "exited";
+	BHT_MAP_EACH(&c->m->threads, e)
+	{
+		const struct bht_thread_machine *t = e->value;
+		if (t->last >= latest && bht_thread_gone(c, t->tid)) {
+			latest = t->last;
+			tid = t->tid;
+		}
+	}
+	return tid;
+}
+
+/* The flag is set, and the history shows that nobody who recorded it set it. */
+static void set_by_nobody(struct bht_case *c, const struct clue *k)
+{
+	const char *how;
+	uint32_t tid = who_stopped(c, &how);
+
+	if (tid)
+		stopped(c, k, tid, how, BHT_CONSISTENT);
+	else
+		bht_reason(
+			c,
+			"bottom half \"%s\" is scheduled and loop \"%s\" sleeps, but no recorded schedule set the flag",
+			k->bh->name, k->loop->name);
+}
+
+/* Somebody else had undertaken to write the eventfd. */
+static void undertaken(struct bht_case *c, const struct clue *k)
+{
+	const struct bht_sample *s = &c->ev->last;
+
+	/* For this sleep, if the begin of that is not missing. */
+	if (bht_time(&k->lm->written) && bht_time(&k->lm->written) + c->m->error > bht_time(&k->lm->wait_begin) &&
+	    bht_pollers_complete_since(c->m, k->loop->addr, k->loop->owner) <= bht_time(&k->lm->written)) {
+		written(c, k, &k->lm->written);
+		return;
+	}
+	for (size_t i = 0; i < s->n_threads; i++) {
+		if (!bht_thread_stopped(&s->threads[i]))
+			continue;
+		stopped(c, k, s->threads[i].tid, "was stopped", BHT_CONSISTENT);
+		return;
+	}
+	bht_reason(
+		c,
+		"bottom half \"%s\" is scheduled; its notification was left to another thread, whose write is not in "
+		"the history",
+		k->bh->name);
+}
+
+/* --- the rule --------------------------------------------------------------------------- */
+
+/* The schedule that made it urgent. An idle one may have set the flag before: of
+ * those that found it set only the one that made it urgent notifies. */
+static const struct bht_event *setter(const struct bht_bh *bh, const struct bht_bh_machine *m)
+{
+	const struct bht_event *urgent = &m->coalesced;
+
+	if (bhp_decode_schedule(&m->effective.r).kind != BHP_KIND_IDLE || bh->flags & BHP_FLAG_IDLE)
+		return &m->effective;
+	bool notified = m->notify.tid == urgent->tid && bht_time(&m->notify) >= bht_time(urgent);
+	return notified && bht_time(urgent) > bht_time(&m->effective) ? urgent : NULL;
+}
+
+/* Whether the history shows who set the flag; if not, says what is known. */
+static bool find_setter(struct bht_case *c, struct clue *k)
+{
+	const struct bht_event *e = k->m ? setter(k->bh, k->m) : NULL;
+	const struct bht_thread_machine *t = e && bht_time(e) ? bht_machine_thread(c->m, e->tid) : NULL;
+
+	/* Not older than the last execution: that one's schedule is gone. */
+	if (t && k->m->pending && bht_time(e) >= k->bh->last_run && t->complete_since <= bht_time(e)) {
+		k->schedule = e;
+		return true;
+	}
+	if (k->m && k->lm && c->history && bht_complete_since(c->m) <= k->bh->last_run)
+		set_by_nobody(c, k);
+	else
+		bht_reason(
+			c,
+			"bottom half \"%s\" is scheduled and loop \"%s\" sleeps: a wakeup was lost, but the schedule "
+			"is not in the history",
+			k->bh->name, k->loop->name);
+	return false;
 }
 
 void bht_rule_notification(struct bht_case *c, const struct bht_loop_status *status, const struct bht_bh *bh)
 {
 	const struct bht_loop *loop = status->loop;
+	struct clue k = { .loop = loop, .bh = bh };
 
-	if (!bh || status->activity != BHT_ASLEEP || bh->state != BHP_LIVE || !(bh->flags & BHP_FLAG_SCHEDULED))
+	if (!bht_is_due(loop, bh) || !bht_waits(status) || loop->notifier_count > 0)
 		return;
-	if (bh->flags & BHP_FLAG_IDLE && loop->wait_timeout_ns >= 0)
-		return; /* waits for its turn, on purpose */
-	const struct bht_bh_machine *m = bht_machine_bh(c->m, bh->addr);
-	uint64_t at = m ? bhp_record_time(&m->effective.r) : 0;
-	const struct bht_thread_machine *t = at ? bht_machine_thread(c->m, m->effective.tid) : NULL;
+	k.m = bht_machine_bh(c->m, bh->addr);
+	k.lm = bht_machine_loop(c->m, loop->addr);
+	if (!find_setter(c, &k) || bht_held_outside(c, loop, bht_time(k.schedule)))
+		return;
+	if (k.m->notify.tid == k.schedule->tid && bht_time(&k.m->notify) >= bht_time(k.schedule))
+		k.notify = &k.m->notify;
+	struct bhp_notify n = k.notify ? bhp_decode_notify(&k.notify->r) : (struct bhp_notify){ 0 };
 
-	/* Not older than the last execution: that one's schedule is gone. */
-	if (!t || at < bh->last_run || t->complete_since > at)
-		bht_reason(c,
-			   "bottom half \"%s\" is scheduled and loop \"%s\" sleeps: a wakeup was lost, but the "
-			   "schedule is not in the history",
-			   bh->name, loop->name);
-	else if (bhp_record_time(&m->notify.r) >= at)
-		lost_somehow(c, loop, bh, m);
-	else if (!moved_on(c, &m->effective))
-		bht_reason(c, "bottom half \"%s\" is scheduled and not yet notified: thread %u is still on its way",
-			   bh->name, m->effective.tid);
-	else if (loop->notifier_count > 0)
-		lost_somehow(c, loop, bh, m);
+	if (!k.notify)
+		not_notified(c, &k);
+	else if (n.written == 2)
+		bht_reason(c, "the notification of bottom half \"%s\" could not be written to file descriptor %d",
+			   bh->name, loop->notifier_fd);
+	else if (n.written)
+		written(c, &k, k.notify);
+	else if (n.notify_me == BHP_LOOP_AWAKE)
+		skipped(c, &k);
 	else
-		notify_missing(c, loop, bh, m);
+		undertaken(c, &k);
 }

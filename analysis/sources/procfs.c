@@ -66,8 +66,7 @@ int bht_text_read_list(struct bht_text *text, int dir, const char *path)
 	return read_file(text, dir, path, true);
 }
 
-/* The text behind KEY at the start of a line, or NULL. */
-static const char *line_value(const char *text, const char *key)
+const char *bht_line_value(const char *text, const char *key)
 {
 	const size_t len = strlen(key);
 
@@ -83,7 +82,7 @@ static const char *line_value(const char *text, const char *key)
  * namespace to its own; 0 when there is none. */
 static uint32_t innermost_id(const char *status)
 {
-	const char *at = line_value(status, "NSpid:");
+	const char *at = bht_line_value(status, "NSpid:");
 	uint32_t id = 0;
 
 	while (at && *at && *at != '\n') {
@@ -246,11 +245,19 @@ static int read_schedule(struct bht_procfs *p, struct bht_thread *thread)
 	rc = read_thread_file(p, thread->tid, "status");
 	if (rc)
 		return rc;
-	const char *yielded = line_value(p->text.data, "voluntary_ctxt_switches:");
-	const char *preempted = line_value(p->text.data, "nonvoluntary_ctxt_switches:");
+	const char *yielded = bht_line_value(p->text.data, "voluntary_ctxt_switches:");
+	const char *preempted = bht_line_value(p->text.data, "nonvoluntary_ctxt_switches:");
 	if (yielded && preempted)
 		thread->switches = strtoull(yielded, NULL, 10) + strtoull(preempted, NULL, 10);
 	return 0;
+}
+
+void bht_procfs_wchan(struct bht_procfs *p, struct bht_thread *thread)
+{
+	int rc = read_thread_file(p, thread->tid, "wchan");
+
+	if (!rc && strcmp(p->text.data, "0"))
+		snprintf(thread->wchan, sizeof(thread->wchan), "%.*s", (int)strcspn(p->text.data, "\n"), p->text.data);
 }
 
 static void read_wait(struct bht_procfs *p, struct bht_evidence *ev, struct bht_thread *thread)
@@ -264,11 +271,8 @@ static void read_wait(struct bht_procfs *p, struct bht_evidence *ev, struct bht_
 		bht_unseen(ev, "the system calls that threads wait in: /proc/%u/task/*/syscall: %s", p->pid,
 			   strerror(-rc));
 	/* The call says more than the kernel function that it sleeps in. */
-	if (thread->syscall != BHT_SYSCALL_UNKNOWN)
-		return;
-	rc = read_thread_file(p, thread->tid, "wchan");
-	if (!rc && strcmp(p->text.data, "0"))
-		snprintf(thread->wchan, sizeof(thread->wchan), "%.*s", (int)strcspn(p->text.data, "\n"), p->text.data);
+	if (thread->syscall == BHT_SYSCALL_UNKNOWN)
+		bht_procfs_wchan(p, thread);
 }
 
 static int remember_tid(struct bht_tids *tids, uint32_t theirs, uint32_t ours)
@@ -364,15 +368,17 @@ int bht_procfs_threads(struct bht_procfs *p, struct bht_evidence *ev, struct bht
 
 /* --- file descriptors --------------------------------------------------------- */
 
-static int read_fdinfo(struct bht_procfs *p, int32_t fd)
+int bht_procfs_fdinfo(struct bht_procfs *p, int32_t fd)
 {
 	char path[PATH_SIZE];
 
+	if (fd < 0)
+		return -EBADF;
 	snprintf(path, sizeof(path), "fdinfo/%d", fd);
 	return bht_text_read(&p->text, p->files, path);
 }
 
-static bool is_epoll(const struct bht_procfs *p, int32_t fd)
+bool bht_procfs_is_epoll(const struct bht_procfs *p, int32_t fd)
 {
 	static const char epoll[] = "anon_inode:[eventpoll]";
 	char path[PATH_SIZE], target[sizeof(epoll)];
@@ -380,32 +386,4 @@ static bool is_epoll(const struct bht_procfs *p, int32_t fd)
 	snprintf(path, sizeof(path), "fd/%d", fd);
 	return readlinkat(p->files, path, target, sizeof(target)) == sizeof(epoll) - 1 &&
 	       !memcmp(target, epoll, sizeof(epoll) - 1);
-}
-
-/* Whether one of the lines "tfd: N events: ..." is about FD. */
-static int watches(const char *fdinfo, int32_t fd)
-{
-	for (const char *at = line_value(fdinfo, "tfd:"); at; at = line_value(at, "tfd:"))
-		if (strtol(at, NULL, 10) == fd)
-			return 1;
-	return 0;
-}
-
-void bht_procfs_notifier(struct bht_procfs *p, struct bht_evidence *ev, struct bht_loop *loop)
-{
-	int rc = loop->notifier_fd < 0 ? -EBADF : read_fdinfo(p, loop->notifier_fd);
-	const char *count = rc ? NULL : line_value(p->text.data, "eventfd-count:");
-
-	if (count)
-		loop->notifier_count = (int64_t)strtoull(count, NULL, 16);
-	else
-		bht_unseen(ev, "notifier counts: %s",
-			   rc ? strerror(-rc) : "a notifier's file descriptor is no eventfd");
-	if (loop->poll_fd < 0)
-		return;
-	rc = is_epoll(p, loop->poll_fd) ? read_fdinfo(p, loop->poll_fd) : -EBADF;
-	if (!rc)
-		loop->notifier_watched = watches(p->text.data, loop->notifier_fd);
-	else
-		bht_unseen(ev, "epoll sets: %s", strerror(-rc));
 }

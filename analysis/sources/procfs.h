@@ -44,6 +44,10 @@ int bht_text_read(struct bht_text *text, int dir, const char *path);
  * bht_text_read() takes the first short read for the end. */
 int bht_text_read_list(struct bht_text *text, int dir, const char *path);
 
+/* The text behind KEY at the start of a line of TEXT, which may itself be within
+ * a line; or NULL. */
+const char *bht_line_value(const char *text, const char *key);
+
 /* Opens /proc/PID; 0 or -errno. bht_procfs_close() in any case. */
 int bht_procfs_open(struct bht_procfs *p, uint32_t pid);
 void bht_procfs_close(struct bht_procfs *p);
@@ -59,7 +63,11 @@ void bht_parse_syscall(const char *text, struct bht_thread *thread);
  * -errno. */
 int bht_procfs_threads(struct bht_procfs *p, struct bht_evidence *ev, struct bht_sample *sample);
 
-/* Fills in notifier_count and notifier_watched. */
-void bht_procfs_notifier(struct bht_procfs *p, struct bht_evidence *ev, struct bht_loop *loop);
+/* The kernel function that THREAD sleeps in into thread->wchan. */
+void bht_procfs_wchan(struct bht_procfs *p, struct bht_thread *thread);
+
+/* Reads the fdinfo of FD into p->text. 0 or -errno. */
+int bht_procfs_fdinfo(struct bht_procfs *p, int32_t fd);
+bool bht_procfs_is_epoll(const struct bht_procfs *p, int32_t fd);
 
 #endif

@@ -105,6 +105,7 @@ static void add_loop(struct bht_sample *sample, uint64_t addr, const void *slot)
 		.wait_timeout_ns = o.wait_timeout_ns,
 		.notifier_count = -1,
 		.notifier_watched = -1,
+		.embedder_watches = -1,
 	};
 	copy_name(loop->name, o.name);
 }
@@ -163,6 +164,14 @@ static int settle(struct walk *w, uint64_t addr, void *slot, size_t size)
 	return 0;
 }
 
+static void add_object(struct bht_sample *sample, uint32_t kind, uint64_t addr, const void *slot)
+{
+	if (kind == BHP_POOL_LOOP)
+		add_loop(sample, addr, slot);
+	else
+		add_bh(sample, addr, slot);
+}
+
 static int add_objects(struct walk *w, const struct bhp_pool *pool, uint64_t slots, uint32_t count)
 {
 	const size_t len = (size_t)count * pool->stride;
@@ -178,20 +187,17 @@ static int add_objects(struct walk *w, const struct bhp_pool *pool, uint64_t slo
 			if (!rc)
 				continue;
 		}
-		if (pool->kind == BHP_POOL_LOOP)
-			add_loop(w->sample, slots + at, w->copy + at);
-		else
-			add_bh(w->sample, slots + at, w->copy + at);
+		add_object(w->sample, pool->kind, slots + at, w->copy + at);
 	}
 	return 0;
 }
 
-static uint32_t count_in_use(const struct walk *w, const struct bhp_pool *pool, uint32_t count)
+static uint32_t count_in_use(const unsigned char *slots, uint32_t stride, uint32_t count)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < count; i++)
-		n += in_use(w->copy + (size_t)i * pool->stride);
+		n += in_use(slots + (size_t)i * stride);
 	return n;
 }
 
@@ -209,18 +215,24 @@ static int reserve_copy(struct walk *w, uint64_t addr, size_t len)
 	return bht_refuse(w->refusal, -ENOMEM, addr, "chunk: no memory for two copies of %zu bytes", len);
 }
 
+static int check_count(const struct bht_sample *sample, uint32_t stride, uint64_t slots, uint32_t count,
+		       struct bht_refusal *refusal)
+{
+	if (sample->n_loops + sample->n_bhs + count > BHT_OBJECTS_MAX || (uint64_t)count * stride > CHUNK_SIZE_MAX)
+		return bht_refuse(refusal, -E2BIG, slots,
+				  "chunk: %u slots of %u bytes, more than %d objects or %d bytes", count, stride,
+				  BHT_OBJECTS_MAX, CHUNK_SIZE_MAX);
+	return 0;
+}
+
 static int check_slots(struct walk *w, const struct bhp_pool *pool, uint64_t slots, uint32_t count)
 {
-	const uint64_t len = (uint64_t)count * pool->stride;
+	int rc = check_count(w->sample, pool->stride, slots, count, w->refusal);
 
-	if (w->sample->n_loops + w->sample->n_bhs + count > BHT_OBJECTS_MAX || len > CHUNK_SIZE_MAX)
-		return bht_refuse(w->refusal, -E2BIG, slots,
-				  "chunk: %u slots of %u bytes, more than %d objects or %d bytes", count, pool->stride,
-				  BHT_OBJECTS_MAX, CHUNK_SIZE_MAX);
-	if (!w->mem->mapped(w->mem, slots, len))
-		return bht_refuse(w->refusal, -EBADMSG, slots, "chunk: %u slots of %u bytes, not all mapped", count,
-				  pool->stride);
-	return 0;
+	if (!rc && !w->mem->mapped(w->mem, slots, (uint64_t)count * pool->stride))
+		rc = bht_refuse(w->refusal, -EBADMSG, slots, "chunk: %u slots of %u bytes, not all mapped", count,
+				pool->stride);
+	return rc;
 }
 
 static int walk_slots(struct walk *w, const struct bhp_pool *pool, uint64_t slots, uint32_t count)
@@ -237,7 +249,7 @@ static int walk_slots(struct walk *w, const struct bhp_pool *pool, uint64_t slot
 	rc = w->mem->read(w->mem, spans, 2);
 	if (rc)
 		return bht_refuse_read(w->refusal, rc, slots, "chunk");
-	uint32_t used = count_in_use(w, pool, count);
+	uint32_t used = count_in_use(w->copy, pool->stride, count);
 	if (!used)
 		return 0;
 	if (!make_room(w->sample, pool->kind, used))
@@ -271,6 +283,19 @@ static int walk_chunks(struct walk *w, const struct bhp_pool *pool)
 	return 0;
 }
 
+/* Others may come later. */
+static bool known(uint32_t kind)
+{
+	return kind == BHP_POOL_LOOP || kind == BHP_POOL_BH;
+}
+
+static int check_stride(uint32_t kind, uint32_t stride, uint64_t addr, struct bht_refusal *refusal)
+{
+	if (stride < object_size(kind) || stride > STRIDE_MAX || stride % BHP_CACHE_LINE)
+		return bht_refuse(refusal, -EBADMSG, addr, "pool: slots of %u bytes", stride);
+	return 0;
+}
+
 static int walk_pool(struct walk *w, uint64_t addr, struct bhp_pool *pool)
 {
 	struct bhp_pool again;
@@ -278,10 +303,11 @@ static int walk_pool(struct walk *w, uint64_t addr, struct bhp_pool *pool)
 
 	if (rc)
 		return bht_refuse_read(w->refusal, rc, addr, "pool");
-	if (pool->kind != BHP_POOL_LOOP && pool->kind != BHP_POOL_BH)
-		return 0; /* a kind that came later */
-	if (pool->stride < object_size(pool->kind) || pool->stride > STRIDE_MAX || pool->stride % BHP_CACHE_LINE)
-		return bht_refuse(w->refusal, -EBADMSG, addr, "pool: slots of %u bytes", pool->stride);
+	if (!known(pool->kind))
+		return 0;
+	rc = check_stride(pool->kind, pool->stride, addr, w->refusal);
+	if (rc)
+		return rc;
 	rc = walk_chunks(w, pool);
 	if (rc)
 		return rc;
@@ -310,4 +336,30 @@ int bht_registry_walk(struct bht_memory *mem, const struct bhp_root *root, struc
 	}
 	free(w.copy);
 	return rc;
+}
+
+int bht_registry_check(const struct bht_sample *sample, uint32_t kind, uint32_t stride, uint64_t slots, uint32_t count,
+		       struct bht_refusal *refusal)
+{
+	if (!known(kind))
+		return 0;
+	int rc = check_stride(kind, stride, slots, refusal);
+	return rc ? rc : check_count(sample, stride, slots, count, refusal);
+}
+
+int bht_registry_slots(struct bht_sample *sample, uint32_t kind, uint32_t stride, uint64_t slots, const void *bytes,
+		       uint32_t count, struct bht_refusal *refusal)
+{
+	const uint32_t used = known(kind) ? count_in_use(bytes, stride, count) : 0;
+
+	if (!used)
+		return 0;
+	if (!make_room(sample, kind, used))
+		return bht_refuse(refusal, -ENOMEM, slots, "chunk: no memory for %u objects", used);
+	for (uint32_t i = 0; i < count; i++) {
+		const unsigned char *slot = (const unsigned char *)bytes + (size_t)i * stride;
+		if (in_use(slot))
+			add_object(sample, kind, slots + (uint64_t)i * stride, slot);
+	}
+	return 0;
 }

@@ -40,6 +40,16 @@ int bht_root_read(struct bht_memory *mem, uint64_t addr, struct bhp_root *root, 
 int bht_registry_walk(struct bht_memory *mem, const struct bhp_root *root, struct bht_sample *sample,
 		      struct bht_refusal *refusal);
 
+/*
+ * The same for slots that are at hand: COUNT of them, STRIDE bytes each, which
+ * the process had at SLOTS, of a pool of KIND. Check before they are read: 0,
+ * -EBADMSG or -E2BIG. Then 0 or -ENOMEM.
+ */
+int bht_registry_check(const struct bht_sample *sample, uint32_t kind, uint32_t stride, uint64_t slots, uint32_t count,
+		       struct bht_refusal *refusal);
+int bht_registry_slots(struct bht_sample *sample, uint32_t kind, uint32_t stride, uint64_t slots, const void *bytes,
+		       uint32_t count, struct bht_refusal *refusal);
+
 /* The rings of one root, copied. */
 struct bht_rings;
 

@@ -10,40 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fields.h"
-#include "flight.h"
 #include "follow.h"
 #include "refuse.h"
+#include "rings.h"
 
 enum { COPY_TRIES = 4 };
-static const uint64_t COPY_MAX = UINT64_C(1) << 30; /* bytes, all rings of a root */
+/* Bytes: of one ring, the newest; and of all rings of a root. */
+static const uint64_t COPY_RING = UINT64_C(64) << 20, COPY_MAX = UINT64_C(1) << 30;
 
-/* Beyond this a record is from the future: time stamps of two CPUs differ by
- * far less. */
-static const uint64_t CLOCK_SKEW = UINT64_C(1) << 24;
-
-/* One copied ring: records with index first .. first + n. */
-struct ring {
-	struct bhp_record *records;
-	uint64_t n;
-	uint64_t lost; /* records before the first */
-	enum bht_loss_why why;
-	bool damaged; /* the counters make no sense: n is 0 */
-	uint32_t tid; /* of the last writer, in the target's namespace */
-};
-
-struct bht_rings {
-	struct bht_fields fields;
-	struct ring *ring;
-	size_t n;
-	uint64_t copied;  /* bytes */
-	uint64_t now;     /* the target's clock */
-	uint64_t dropped; /* events that found no ring */
-	bool off;         /* the recorder was told not to record */
-	bool damaged;     /* not all rings could be read */
-};
-
-static int check_header(struct bht_memory *mem, uint64_t addr, const struct bhp_ring *h, struct bht_refusal *refusal)
+int bht_ring_check(const struct bhp_ring *h, uint64_t addr, struct bht_refusal *refusal)
 {
 	if (memcmp(h->magic, BHP_RING_MAGIC, sizeof(h->magic)))
 		return bht_refuse(refusal, -EBADMSG, addr, "ring: does not begin with %s", BHP_RING_MAGIC);
@@ -52,6 +27,15 @@ static int check_header(struct bht_memory *mem, uint64_t addr, const struct bhp_
 				  h->record_size);
 	if (!h->capacity || h->capacity & (h->capacity - 1) || h->capacity > BHP_RING_MAX / sizeof(struct bhp_record))
 		return bht_refuse(refusal, -EBADMSG, addr, "ring: capacity %llu", (unsigned long long)h->capacity);
+	return 0;
+}
+
+static int check_header(struct bht_memory *mem, uint64_t addr, const struct bhp_ring *h, struct bht_refusal *refusal)
+{
+	int rc = bht_ring_check(h, addr, refusal);
+
+	if (rc)
+		return rc;
 	if (!mem->mapped(mem, addr, BHP_RING_HEADER + h->capacity * sizeof(struct bhp_record)))
 		return bht_refuse(refusal, -EBADMSG, addr, "ring: %llu records, not all mapped",
 				  (unsigned long long)h->capacity);
@@ -74,13 +58,13 @@ static int copy_records(struct bht_memory *mem, uint64_t addr, const struct bhp_
 
 /* Decides what of the copy H->head - N .. H->head can be trusted, by the
  * header as it is AFTER the copy. */
-static void judge_copy(struct ring *ring, const struct bhp_ring *h, const struct bhp_ring *after, uint64_t n)
+static void judge_copy(struct bht_ring *ring, const struct bhp_ring *h, const struct bhp_ring *after, uint64_t n)
 {
 	const uint64_t first = h->head - n;
 	uint64_t valid = first;
 
 	if (after->reserved < h->head || after->head < h->head || after->capacity != h->capacity) {
-		*ring = (struct ring){ .records = ring->records, .damaged = true, .tid = h->tid };
+		*ring = (struct bht_ring){ .records = ring->records, .damaged = true, .tid = h->tid };
 		return;
 	}
 	if (after->reserved > h->capacity && after->reserved - h->capacity > valid)
@@ -88,16 +72,27 @@ static void judge_copy(struct ring *ring, const struct bhp_ring *h, const struct
 	if (valid > h->head)
 		valid = h->head;
 	ring->tid = h->tid;
+	ring->mark = h->mark;
 	ring->n = h->head - valid;
 	ring->lost = valid;
 	ring->why = first ? BHT_LOSS_OVERWRITTEN : BHT_LOSS_UNSTABLE;
 	memmove(ring->records, ring->records + (valid - first), ring->n * sizeof(*ring->records));
 }
 
-/* One try: H is the header before, and after it the one found afterwards. */
-static int try_copy(struct bht_memory *mem, uint64_t addr, struct bhp_ring *h, struct ring *ring)
+/* How many records are worth a copy. */
+static uint64_t wanted(const struct bhp_ring *h)
 {
-	const uint64_t n = h->head < h->capacity ? h->head : h->capacity;
+	const uint64_t most = h->capacity < COPY_RING / sizeof(struct bhp_record)
+				      ? h->capacity
+				      : COPY_RING / sizeof(struct bhp_record);
+
+	return h->head < most ? h->head : most;
+}
+
+/* One try: H is the header before, and after it the one found afterwards. */
+static int try_copy(struct bht_memory *mem, uint64_t addr, struct bhp_ring *h, struct bht_ring *ring)
+{
+	const uint64_t n = wanted(h);
 	struct bhp_ring after;
 	struct bhp_record *records = realloc(ring->records, (n + 1) * sizeof(*records));
 
@@ -118,9 +113,9 @@ static int try_copy(struct bht_memory *mem, uint64_t addr, struct bhp_ring *h, s
 	return 0;
 }
 
-static int copy_ring(struct bht_memory *mem, uint64_t addr, struct bhp_ring *h, struct ring *ring)
+static int copy_ring(struct bht_memory *mem, uint64_t addr, struct bhp_ring *h, struct bht_ring *ring)
 {
-	const uint64_t enough = h->head < h->capacity ? h->head / 4 : h->capacity / 4;
+	const uint64_t enough = wanted(h) / 4;
 
 	for (int i = 0; i < COPY_TRIES; i++) {
 		int rc = try_copy(mem, addr, h, ring);
@@ -135,7 +130,7 @@ static int add_ring(struct bht_memory *mem, struct bht_rings *rings, uint64_t ad
 		    struct bht_refusal *refusal)
 {
 	struct bhp_ring h;
-	struct ring ring = { 0 };
+	struct bht_ring ring = { 0 };
 	int rc = bht_read(mem, addr, &h, sizeof(h));
 
 	if (rc)
@@ -143,13 +138,13 @@ static int add_ring(struct bht_memory *mem, struct bht_rings *rings, uint64_t ad
 	rc = check_header(mem, addr, &h, refusal);
 	if (rc)
 		return rc;
-	rings->copied += (h.head < h.capacity ? h.head : h.capacity) * sizeof(struct bhp_record);
+	rings->copied += wanted(&h) * sizeof(struct bhp_record);
 	if (rings->copied > COPY_MAX)
 		return bht_refuse(refusal, -E2BIG, addr, "rings: more than %llu bytes in all",
 				  (unsigned long long)COPY_MAX);
 	/* Doubling the array whenever its length is a power of two. */
 	if (!(rings->n & (rings->n - 1))) {
-		struct ring *more = realloc(rings->ring, (rings->n ? 2 * rings->n : 1) * sizeof(*more));
+		struct bht_ring *more = realloc(rings->ring, (rings->n ? 2 * rings->n : 1) * sizeof(*more));
 		if (!more)
 			return bht_refuse(refusal, -ENOMEM, addr, "rings: no memory for %zu", rings->n);
 		rings->ring = more;
@@ -164,7 +159,7 @@ static int add_ring(struct bht_memory *mem, struct bht_rings *rings, uint64_t ad
 	return 0;
 }
 
-static int read_fields(struct bht_memory *mem, const struct bhp_root *root, struct bht_fields *fields,
+static int read_fields(struct bht_memory *mem, const struct bhp_root *root, struct bht_rings *rings,
 		       struct bht_refusal *refusal)
 {
 	const uint64_t addr = (uintptr_t)root->fields;
@@ -180,7 +175,7 @@ static int read_fields(struct bht_memory *mem, const struct bhp_root *root, stru
 	if (rc)
 		bht_refuse_read(refusal, rc, addr, "field table");
 	else
-		bht_fields_init(fields, table, root->n_fields);
+		bht_decoding_init(&rings->how, table, root->n_fields, UINT64_MAX);
 	free(table);
 	return rc;
 }
@@ -212,7 +207,7 @@ struct bht_rings *bht_rings_copy(struct bht_memory *mem, const struct bhp_root *
 		bht_refuse(refusal, -ENOMEM, 0, "rings: no memory");
 		return NULL;
 	}
-	int rc = read_fields(mem, root, &rings->fields, refusal);
+	int rc = read_fields(mem, root, rings, refusal);
 	if (!rc)
 		rc = copy_list(mem, root, rings, refusal);
 	if (rc == -ENOMEM || rc == -ESRCH || rc == -EPERM) {
@@ -225,7 +220,7 @@ struct bht_rings *bht_rings_copy(struct bht_memory *mem, const struct bhp_root *
 	rings->damaged = rc != 0;
 	rings->dropped = root->dropped;
 	rings->off = root->mode == BHP_FLIGHT_OFF;
-	rings->now = clock ? clock() : UINT64_MAX;
+	rings->how.now = clock ? clock() : UINT64_MAX;
 	return rings;
 }
 
@@ -241,163 +236,45 @@ void bht_rings_free(struct bht_rings *rings)
 
 /* --- decoding ----------------------------------------------------------------- */
 
-struct ring_source {
-	struct bht_source base;
-	const struct bht_rings *rings;
-	const struct ring *ring;
-	uint64_t at;
-	bht_tid_map map;
-	void *arg;
-	uint32_t tid;          /* writer of the record at AT, in our namespace */
-	uint64_t lost;         /* to be told before the next event */
-	enum bht_loss_why why; /* 0: nothing is to be told */
-	char text[BHP_TEXT_MAX + 1];
-};
-
-static bool is_text(const struct ring *ring, uint64_t at)
-{
-	return at < ring->n && (ring->records[at].word[1] & 0xff) == BHP_ID_TEXT;
-}
-
-/* Collects the text records from AT on, at most what one event may have; gives
- * their number. */
-static unsigned collect_text(struct ring_source *s, uint64_t at)
-{
-	unsigned n = 0;
-	size_t len = 0;
-
-	for (; n < BHP_GROUP_MAX - 1 && is_text(s->ring, at + n); n++) {
-		const struct bhp_record *r = &s->ring->records[at + n];
-		const size_t part = r->word[1] >> 8 & 0xff;
-		if (part > BHP_TEXT_PER_RECORD)
-			break;
-		memcpy(s->text + len, &r->word[0], part < 8 ? part : 8);
-		if (part > 8)
-			memcpy(s->text + len + 8, &r->word[2], part - 8);
-		len += part;
-	}
-	s->text[len] = '\0';
-	return n;
-}
-
-static enum bht_fields_verdict decode(const struct ring_source *s, struct bhp_record *r)
-{
-	if (bhp_record_time(r) > s->rings->now && bhp_record_time(r) - s->rings->now > CLOCK_SKEW)
-		return BHT_RECORD_NONSENSE;
-	return bht_fields_apply(&s->rings->fields, r);
-}
-
-static int tell_loss(struct ring_source *s, uint64_t time, struct bht_event *e)
-{
-	*e = bht_loss(time, s->tid, s->why, s->lost);
-	s->why = 0;
-	s->lost = 0;
-	return 1;
-}
-
-static int next_event(struct ring_source *s, struct bht_event *e)
-{
-	while (s->at < s->ring->n) {
-		*e = (struct bht_event){ .r = s->ring->records[s->at] };
-		enum bht_fields_verdict verdict = decode(s, &e->r);
-		if (verdict == BHT_RECORD_OK && s->why)
-			return tell_loss(s, bhp_record_time(&e->r), e);
-		s->at++;
-		if (verdict == BHT_RECORD_NONSENSE) {
-			s->why = BHT_LOSS_DAMAGED;
-			s->lost++;
-			continue;
-		}
-		s->at += collect_text(s, s->at);
-		if (verdict == BHT_RECORD_UNKNOWN)
-			continue;
-		if (bhp_record_id(&e->r) == BHP_ID_thread)
-			s->tid = s->map(s->arg, bhp_decode_thread(&e->r).tid);
-		e->tid = s->tid;
-		e->text = s->text[0] ? s->text : NULL;
-		return 1;
-	}
-	return s->why ? tell_loss(s, s->rings->now, e) : 0;
-}
-
-static int ring_next(struct bht_source *source, struct bht_event *e, unsigned max)
-{
-	struct ring_source *s = (struct ring_source *)source;
-	unsigned n = 0;
-
-	while (n < max && next_event(s, &e[n]))
-		if (e[n++].text)
-			break;
-	return (int)n;
-}
-
-static void source_free(struct bht_source *source)
+static void decoder_close(struct bht_source *source)
 {
 	free(source);
 }
 
 /* Who wrote the first record: whom the first visible mark relieved. */
-static uint32_t first_writer(const struct bht_rings *rings, const struct ring *ring)
+static uint32_t first_writer(const struct bht_rings *rings, const struct bht_ring *ring)
 {
-	for (uint64_t i = 0; i < ring->n; i++) {
-		struct bhp_record r = ring->records[i];
-		if (rings->fields.event[bhp_record_id(&r)].id != BHP_ID_thread)
-			continue;
-		bht_fields_apply(&rings->fields, &r);
-		return bhp_decode_thread(&r).previous;
-	}
-	return ring->tid;
+	uint32_t before;
+
+	if (ring->mark && ring->mark - 1 < ring->lost)
+		return ring->tid;
+	return bht_find_mark(&rings->how, ring->records, ring->n, &before) ? before : ring->tid;
 }
 
-static struct bht_source *ring_source(const struct bht_rings *rings, const struct ring *ring, bht_tid_map map,
+static struct bht_source *ring_source(const struct bht_rings *rings, const struct bht_ring *ring, bht_tid_map map,
 				      void *arg)
 {
-	struct ring_source *s = calloc(1, sizeof(*s));
+	struct bht_decoder *d = calloc(1, sizeof(*d));
 	const uint32_t writer = first_writer(rings, ring);
 
-	if (!s)
+	if (!d)
 		return NULL;
-	s->base = (struct bht_source){ ring_next, source_free };
-	s->rings = rings;
-	s->ring = ring;
-	s->map = map;
-	s->arg = arg;
-	s->tid = writer ? map(arg, writer) : 0;
-	s->lost = ring->lost;
-	s->why = ring->damaged ? BHT_LOSS_DAMAGED : ring->lost ? ring->why : 0;
-	/* The event that this text belongs to is among the lost ones. */
-	while (ring->lost && s->at < BHP_GROUP_MAX - 1 && is_text(ring, s->at))
-		s->at++;
-	return &s->base;
-}
-
-/* A source of a single loss event. */
-struct loss_source {
-	struct bht_source base;
-	struct bht_event event;
-	bool told;
-};
-
-static int loss_next(struct bht_source *source, struct bht_event *e, unsigned max)
-{
-	struct loss_source *s = (struct loss_source *)source;
-
-	(void)max;
-	if (s->told)
-		return 0;
-	s->told = true;
-	*e = s->event;
-	return 1;
-}
-
-static struct bht_source *loss_source(uint64_t time, enum bht_loss_why why, uint64_t count)
-{
-	struct loss_source *s = calloc(1, sizeof(*s));
-
-	if (!s)
-		return NULL;
-	*s = (struct loss_source){ .base = { loss_next, source_free }, .event = bht_loss(time, 0, why, count) };
-	return &s->base;
+	*d = (struct bht_decoder){
+		.base = { bht_decoder_next, decoder_close },
+		.how = &rings->how,
+		.records = ring->records,
+		.n = ring->n,
+		.map = map,
+		.arg = arg,
+		.tid = writer ? map(arg, writer) : 0,
+		.lost = ring->lost,
+		.why = ring->damaged ? BHT_LOSS_DAMAGED
+		       : ring->lost  ? ring->why
+				     : 0,
+	};
+	if (ring->lost)
+		bht_decoder_skip_text(d);
+	return &d->base;
 }
 
 int bht_rings_sources(struct bht_rings *rings, bht_tid_map map, void *arg, struct bht_source ***sources, unsigned *n)
@@ -411,9 +288,9 @@ int bht_rings_sources(struct bht_rings *rings, bht_tid_map map, void *arg, struc
 		all[wanted++] = ring_source(rings, &rings->ring[i], map, arg);
 	/* What is missing may be of any thread and any time up to now. */
 	if (rings->dropped || rings->off)
-		all[wanted++] = loss_source(rings->now, BHT_LOSS_DROPPED, rings->dropped);
+		all[wanted++] = bht_loss_source(rings->how.now, BHT_LOSS_DROPPED, rings->dropped);
 	if (rings->damaged)
-		all[wanted++] = loss_source(rings->now, BHT_LOSS_DAMAGED, 0);
+		all[wanted++] = bht_loss_source(rings->how.now, BHT_LOSS_DAMAGED, 0);
 	while (made < wanted && all[made])
 		made++;
 	*sources = all;

@@ -32,7 +32,7 @@ static void flush_table(void *opaque)
 	pthread_mutex_lock(&table_lock);
 	uint64_t change = table;
 	pthread_mutex_unlock(&table_lock);
-	bh_consume(flush, change);
+	museum_consume(&museum, flush, change);
 	if (museum_advance(&museum, 1))
 		sem_post(&flushed);
 }
@@ -47,7 +47,7 @@ static void *writer(void *arg)
 		table = change;
 		if (!careless)
 			pthread_mutex_unlock(&table_lock);
-		bh_schedule_ticket(flush, change);
+		bh_schedule_ticket(flush, museum_ticket(&museum, change));
 		sem_wait(&flushed);
 		if (careless)
 			pthread_mutex_unlock(&table_lock);

@@ -37,7 +37,7 @@ static void complete(void *opaque)
 	uint64_t ticket = atomic_load_explicit(&begun, memory_order_acquire);
 
 	(void)opaque;
-	bh_consume(completion, ticket);
+	museum_consume(&museum, completion, ticket);
 	atomic_store_explicit(&completed, ticket, memory_order_release);
 }
 
@@ -63,7 +63,7 @@ static void *client(void *arg)
 		atomic_store_explicit(&begun, ticket, memory_order_release);
 		if (drain_first)
 			bh_schedule(drain);
-		bh_schedule_ticket(completion, ticket);
+		bh_schedule_ticket(completion, museum_ticket(&museum, ticket));
 		if (!drain_first)
 			bh_schedule(drain);
 		sem_wait(&drained);

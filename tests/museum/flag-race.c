@@ -77,6 +77,11 @@ static bool wakeup_is_lost(void)
 	       atomic_load(&loop->o.iteration) == iteration;
 }
 
+static bool stuck(void)
+{
+	return wakeup_is_lost() && museum_all_asleep();
+}
+
 /* --- workers ----------------------------------------------------------------------- */
 
 static struct timespec patience(void)
@@ -136,7 +141,7 @@ static void *work(void *arg)
 	museum_pin(1 + (unsigned)(uintptr_t)arg);
 	for (;;) {
 		struct request *req = take();
-		uint64_t ticket = museum.tickets ? req->ticket : 0;
+		uint64_t ticket = museum_ticket(&museum, req->ticket);
 
 		encrypt(req);
 		/* Release: the result before the state. To order the state
@@ -149,22 +154,12 @@ static void *work(void *arg)
 
 /* --- the loop ----------------------------------------------------------------------- */
 
-static uint64_t next_random(void)
-{
-	static uint64_t x = 88172645463325252u;
-
-	x ^= x << 13;
-	x ^= x >> 7;
-	x ^= x << 17;
-	return x;
-}
-
 static void submit(void)
 {
 	static uint64_t tickets;
 
 	for (unsigned i = 0; i < BATCH; i++) {
-		requests[i].n_words = 1 + next_random() % WORDS;
+		requests[i].n_words = 1 + museum_random(WORDS);
 		requests[i].ticket = ++tickets;
 		pending[i] = &requests[i];
 	}
@@ -194,8 +189,7 @@ static unsigned take_done(struct request **done)
 
 static void deliver(struct request *req)
 {
-	if (museum.tickets)
-		bh_consume(completion, req->ticket);
+	museum_consume(&museum, completion, req->ticket);
 	for (unsigned i = 0; i < req->n_words; i++)
 		req->caller[i] = req->bounce[i];
 	atomic_store_explicit(&req->state, REQ_FREE, memory_order_relaxed);
@@ -229,7 +223,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < museum.workers; i++)
 		museum_thread(work, (void *)(uintptr_t)i);
 	if (!museum.count)
-		museum_watch(&museum, wakeup_is_lost);
+		museum_watch(&museum, stuck);
 	museum_pin(0);
 	submit();
 	museum_run(&museum, loop, POLLS);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What the museum's pieces share. */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <sched.h>
 #include <stdio.h>
@@ -10,6 +12,7 @@
 #include <unistd.h>
 
 #include "museum.h"
+#include "protocol.h"
 
 enum { LOOKS_A_SECOND = 10, LOOKS_UNTIL_HUNG = 5, SAFETY_SECONDS = 600 };
 
@@ -19,9 +22,9 @@ enum option_key {
 	OPT_SECONDS,
 	OPT_MAX_SECONDS,
 	OPT_IDLE_AFTER,
+	OPT_NO_TICKETS,
 	OPT_HELP,
 	OPT_WORKERS,
-	OPT_NO_TICKETS,
 	OPT_COUNT
 };
 
@@ -32,9 +35,9 @@ static const struct option options[] = {
 	{ "seconds", required_argument, NULL, OPT_SECONDS },
 	{ "max-seconds", required_argument, NULL, OPT_MAX_SECONDS },
 	{ "idle-after", no_argument, NULL, OPT_IDLE_AFTER },
+	{ "no-tickets", no_argument, NULL, OPT_NO_TICKETS },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "workers", required_argument, NULL, OPT_WORKERS },
-	{ "no-tickets", no_argument, NULL, OPT_NO_TICKETS },
 	{ "count", no_argument, NULL, OPT_COUNT },
 	{ NULL, 0, NULL, 0 },
 };
@@ -66,11 +69,11 @@ static _Noreturn void help(const struct museum *m)
 	       "                     (default: 0, for the variant \"fixed\" %llu)\n"
 	       "  --seconds N        end after N seconds\n"
 	       "  --idle-after       then do not end but stay idle, and say \"idle pid=N\"\n"
-	       "  --max-seconds N    be killed by SIGALRM after N seconds, hung or not (default: %d)\n",
+	       "  --max-seconds N    be killed by SIGALRM after N seconds, hung or not (default: %d)\n"
+	       "  --no-tickets       do not announce work by tickets\n",
 	       (unsigned long long)piece->control_rounds, SAFETY_SECONDS);
 	if (piece->has_workers)
 		printf("  --workers N        threads that complete requests (default: %u)\n"
-		       "  --no-tickets       do not announce the work by tickets\n"
 		       "  --count            count lost wakeups and go on instead of hanging\n",
 		       m->workers);
 	printf("\nWhen it hung it says \"hung pid=N\" and stays so until it is killed.\n");
@@ -124,11 +127,11 @@ void museum_open(struct museum *m, const struct museum_piece *piece, unsigned wo
 		case OPT_IDLE_AFTER:
 			m->idle_after = true;
 			break;
-		case OPT_WORKERS:
-			m->workers = (unsigned)number("--workers", 1, 64);
-			break;
 		case OPT_NO_TICKETS:
 			m->tickets = false;
+			break;
+		case OPT_WORKERS:
+			m->workers = (unsigned)number("--workers", 1, 64);
 			break;
 		case OPT_COUNT:
 			m->count = true;
@@ -184,6 +187,36 @@ static void say(const char *what, uint64_t rounds)
 
 /* --- watching ------------------------------------------------------------------- */
 
+static bool asleep(const char *tid)
+{
+	char path[64], stat[256] = "";
+	const char *end;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%.16s/stat", tid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return true; /* has exited */
+	if (read(fd, stat, sizeof(stat) - 1) <= 0)
+		stat[0] = '\0';
+	close(fd);
+	end = strrchr(stat, ')'); /* of the thread's name; the state follows */
+	return !end || end[1] != ' ' || end[2] == 'S';
+}
+
+bool museum_all_asleep(void)
+{
+	const pid_t self = gettid();
+	const struct dirent *entry;
+	bool all = true;
+	DIR *tasks = opendir("/proc/self/task");
+
+	museum_need(tasks, "no /proc");
+	while (all && (entry = readdir(tasks)))
+		all = entry->d_name[0] == '.' || atoi(entry->d_name) == self || asleep(entry->d_name);
+	closedir(tasks);
+	return all;
+}
+
 struct watch {
 	struct museum *m;
 	bool (*stuck)(void);
@@ -196,11 +229,10 @@ static void *watch(void *arg)
 	uint64_t last = UINT64_MAX;
 
 	pthread_setname_np(pthread_self(), "monitor");
-	for (unsigned same = 0; same < LOOKS_UNTIL_HUNG || !w->stuck(); same++) {
+	for (unsigned same = 0; same < LOOKS_UNTIL_HUNG;) {
 		nanosleep(&nap, NULL);
 		uint64_t now = atomic_load_explicit(&w->m->rounds, memory_order_relaxed);
-		if (now != last)
-			same = 0;
+		same = now == last && w->stuck() ? same + 1 : 0;
 		last = now;
 	}
 	say("hung", last);
@@ -234,12 +266,14 @@ bool museum_advance(struct museum *m, unsigned n)
 }
 
 /* A turn of the loop that sleeps only after so many polls found nothing. */
-static int turn(struct bh_loop *loop, unsigned polls)
+static int turn(struct bh_loop *loop, unsigned polls, void (*before_sleep)(void))
 {
 	int r = 0;
 
 	for (unsigned i = 0; i < polls && r == 0; i++)
 		r = bh_loop_poll(loop, false);
+	if (r == 0 && before_sleep)
+		before_sleep();
 	return r == 0 ? bh_loop_poll(loop, true) : r;
 }
 
@@ -248,11 +282,123 @@ void museum_run(struct museum *m, struct bh_loop *loop, unsigned polls)
 	int error = 0;
 
 	while (error >= 0 && !m->over)
-		error = turn(loop, polls);
+		error = turn(loop, polls, m->before_sleep);
 	double seconds = (double)(bh_now_ns() - m->begin_ns) / 1e9;
 	uint64_t rounds = atomic_load_explicit(&m->rounds, memory_order_relaxed);
 
 	errno = -error;
 	museum_need(error >= 0, "the loop");
 	printf("done rounds=%llu seconds=%.3f\n", (unsigned long long)rounds, seconds);
+}
+
+/* --- requests ----------------------------------------------------------------------- */
+
+static void answer(void *opaque)
+{
+	struct museum_service *s = opaque;
+
+	museum_consume(s->m, s->bh, atomic_load_explicit(&s->asked, memory_order_acquire));
+	if (museum_advance(s->m, 1))
+		sem_post(&s->answered);
+}
+
+void museum_service_open(struct museum_service *s, struct museum *m, struct bh_loop *loop)
+{
+	s->m = m;
+	sem_init(&s->answered, 0, 0);
+	s->bh = bh_new(loop, answer, s, "request");
+	museum_need(s->bh, "no bottom half");
+}
+
+void museum_ask(struct museum_service *s, uint64_t ticket)
+{
+	atomic_store_explicit(&s->asked, ticket, memory_order_release);
+	bh_schedule_ticket(s->bh, museum_ticket(s->m, ticket));
+}
+
+void museum_await(struct museum_service *s, unsigned spins)
+{
+	museum_down(&s->answered, spins);
+}
+
+bool museum_unanswered(struct museum_service *s)
+{
+	const struct bh_loop *loop = s->bh->o.loop;
+
+	return atomic_load(&loop->o.where) == BHP_WAIT && atomic_load(&s->bh->o.flags) & BHP_FLAG_SCHEDULED &&
+	       museum_all_asleep();
+}
+
+/* --- a second poller ------------------------------------------------------------------ */
+
+static struct {
+	pthread_mutex_t lock;
+	bool waiting; /* the loop's thread waits and has let go of the lock */
+	struct bh_loop *loop;
+	void (*poll)(struct bh_loop *loop);
+	sem_t wanted;
+} second = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void let_go(void)
+{
+	second.waiting = true;
+	pthread_mutex_unlock(&second.lock);
+}
+
+static void take_back(void)
+{
+	pthread_mutex_lock(&second.lock);
+	second.waiting = false;
+}
+
+static void *poll_too(void *arg)
+{
+	pthread_setname_np(pthread_self(), "vcpu");
+	for (;;) {
+		sem_wait(&second.wanted);
+		pthread_mutex_lock(&second.lock);
+		if (second.waiting)
+			second.poll(second.loop);
+		pthread_mutex_unlock(&second.lock);
+	}
+	return arg;
+}
+
+void museum_second_poller(struct bh_loop *loop, void (*poll)(struct bh_loop *loop))
+{
+	second.loop = loop;
+	second.poll = poll;
+	sem_init(&second.wanted, 0, 0);
+	pthread_mutex_lock(&second.lock);
+	bh_fault_wait_begin = let_go;
+	bh_fault_wait_end = take_back;
+	museum_thread(poll_too, NULL);
+}
+
+void museum_second_poll(void)
+{
+	sem_post(&second.wanted);
+}
+
+/* --- patience and chance ------------------------------------------------------------------ */
+
+void museum_down(sem_t *sem, unsigned spins)
+{
+	for (; spins > 0; spins--) {
+		if (sem_trywait(sem) == 0)
+			return;
+		museum_relax();
+	}
+	while (sem_wait(sem) != 0)
+		;
+}
+
+unsigned museum_random(unsigned n)
+{
+	static _Thread_local uint64_t x = 88172645463325252u;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	return (unsigned)(x % n);
 }

@@ -4,6 +4,7 @@
 #define MUSEUM_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +16,7 @@ struct museum_piece {
 	const char *summary;         /* one line */
 	const char *const *variants; /* NULL-terminated; the default first, the fixed control last */
 	uint64_t control_rounds;     /* how long the fixed control runs unless told otherwise */
-	bool has_workers;            /* takes --workers, --no-tickets and --count */
+	bool has_workers;            /* takes --workers and --count */
 };
 
 /* One run of a piece. */
@@ -25,7 +26,8 @@ struct museum {
 	bool fixed, idle_after, tickets, count;
 	bool over; /* the loop's thread only */
 	unsigned workers;
-	uint64_t max_rounds; /* 0 for no limit */
+	void (*before_sleep)(void); /* called by museum_run() before a poll that may sleep; or NULL */
+	uint64_t max_rounds;        /* 0 for no limit */
 	uint64_t begin_ns, end_ns;
 	_Atomic uint64_t rounds; /* done so far; only the loop's thread writes it */
 };
@@ -44,9 +46,14 @@ void museum_thread(void *(*run)(void *), void *arg);
  * all others on one of the rest. New threads inherit that. */
 void museum_pin(unsigned n);
 
-/* Watches the run: when no round was done for half a second and STUCK agrees,
- * says "hung pid=N". It only loads, so it neither hurries nor cures anything. */
+/* Watches the run: when no round was done for half a second and STUCK agreed all
+ * the time, says "hung pid=N". It only looks, so it neither hurries nor cures
+ * anything. */
 void museum_watch(struct museum *m, bool (*stuck)(void));
+
+/* Whether every other thread sleeps: none is on its way, however slow the
+ * machine is. For STUCK. */
+bool museum_all_asleep(void);
 
 /* N more rounds are done. Whether to go on; when not, the run is over, or with
  * --idle-after the loop is left idle. Loop thread. */
@@ -56,6 +63,61 @@ bool museum_advance(struct museum *m, unsigned n);
  * only after POLLS polls found nothing. */
 void museum_run(struct museum *m, struct bh_loop *loop, unsigned polls);
 
+/* What to schedule with for a piece of work: its ticket, or 0 with --no-tickets. */
+static inline uint64_t museum_ticket(const struct museum *m, uint64_t ticket)
+{
+	return m->tickets ? ticket : 0;
+}
+
+/* bh_consume(), unless tickets are off. */
+static inline void museum_consume(const struct museum *m, struct bh *bh, uint64_t ticket)
+{
+	if (m->tickets)
+		bh_consume(bh, ticket);
+}
+
+/* --- requests: a client asks a bottom half and waits for its answer, a round each --- */
+
+struct museum_service {
+	struct museum *m;
+	struct bh *bh;
+	_Atomic uint64_t asked; /* ticket of the latest request */
+	sem_t answered;
+};
+
+/* Makes the bottom half "request" in LOOP. */
+void museum_service_open(struct museum_service *s, struct museum *m, struct bh_loop *loop);
+
+/* Asks by scheduling. Any thread, one at a time. */
+void museum_ask(struct museum_service *s, uint64_t ticket);
+
+/* Waits for the answer; looks SPINS times before it sleeps. */
+void museum_await(struct museum_service *s, unsigned spins);
+
+/* Whether the request is scheduled and everybody sleeps, the loop in its wait;
+ * for museum_watch(). */
+bool museum_unanswered(struct museum_service *s);
+
+/* --- a second thread that polls the loop ------------------------------------------- */
+
+/*
+ * As QEMU's vCPU threads do: a lock belongs to the loop's thread, which lets go
+ * of it only while it waits, and meanwhile POLL may be called by a thread of
+ * its own. From the loop's thread, before it polls.
+ */
+void museum_second_poller(struct bh_loop *loop, void (*poll)(struct bh_loop *loop));
+
+/* Lets it poll once, soon. Any thread. */
+void museum_second_poll(void);
+
+/* --- patience and chance ------------------------------------------------------------ */
+
+/* sem_wait() that looks SPINS times before it sleeps. */
+void museum_down(sem_t *sem, unsigned spins);
+
+/* Below N, which is not 0; each thread has a sequence of its own. */
+unsigned museum_random(unsigned n);
+
 /* Inside a loop that waits without sleeping. */
 static inline void museum_relax(void)
 {
@@ -64,6 +126,12 @@ static inline void museum_relax(void)
 #elif defined(__aarch64__)
 	__asm__ volatile("yield");
 #endif
+}
+
+static inline void museum_spin(unsigned n)
+{
+	while (n-- > 0)
+		museum_relax();
 }
 
 #endif

@@ -16,7 +16,7 @@
 /* --- parsing ------------------------------------------------------------------------- */
 
 #define K                  1024
-#define RANGE              "the size must be from 4K to 64M"
+#define RANGE              "the size must be from 4K to 2G"
 #define SYNTAX             "expected off, SIZE or file:DIR[,SIZE]"
 #define DIRECTORY          "the directory is empty or longer than 511 bytes"
 #define MEMORY(size)       BHP_FLIGHT_MEMORY, (size), "", NULL
@@ -41,14 +41,19 @@ static const struct {
 	{ "1M", MEMORY(1024 * K) },
 	{ "64m", MEMORY(64 * 1024 * K) },
 	{ "67108864", MEMORY(64 * 1024 * K) },
+	{ "1g", MEMORY(1024 * 1024 * K) },
+	{ "2G", MEMORY(2048ull * 1024 * K) },
+	{ "2147483648", MEMORY(2048ull * 1024 * K) },
 	{ "file:/tmp", IN_FILE("/tmp", BHP_RING_DEFAULT) },
 	{ "file:relative/dir,8K", IN_FILE("relative/dir", 8 * K) },
 	{ "file:/a,b,1M", IN_FILE("/a,b", 1024 * K) },
 	{ "0", REFUSED(RANGE) },
 	{ "4095", REFUSED(RANGE) },
 	{ "3K", REFUSED(RANGE) },
-	{ "65M", REFUSED(RANGE) },
-	{ "67108865", REFUSED(RANGE) },
+	{ "3G", REFUSED(RANGE) },
+	{ "2049M", REFUSED(RANGE) },
+	{ "2147483649", REFUSED(RANGE) },
+	{ "17179869184G", REFUSED(RANGE) },
 	{ "18446744073709551615K", REFUSED(RANGE) },
 	{ "18014398509481984K", REFUSED(RANGE) },
 	{ "file:/tmp,1", REFUSED(RANGE) },
@@ -58,7 +63,7 @@ static const struct {
 	{ " 4096", REFUSED(SYNTAX) },
 	{ "4096 ", REFUSED(SYNTAX) },
 	{ "64KB", REFUSED(SYNTAX) },
-	{ "64G", REFUSED(SYNTAX) },
+	{ "64T", REFUSED(SYNTAX) },
 	{ "K", REFUSED(SYNTAX) },
 	{ "0x10000", REFUSED(SYNTAX) },
 	{ "OFF", REFUSED(SYNTAX) },
@@ -200,38 +205,42 @@ static void a_bad_value_is_one_line_and_the_default(void **state)
 	assert_null(strchr(complaints, '\x1b'));
 }
 
-/* The only file in the directory. */
-static void find_file(char *path, size_t size, struct stat *st)
+/* The only file in the directory whose name ends in SUFFIX, opened. */
+static int open_file(const char *suffix, struct stat *st)
 {
+	char path[512];
 	DIR *d = opendir(directory);
 	int files = 0;
 
 	assert_non_null(d);
-	for (struct dirent *e; (e = readdir(d));)
-		if (e->d_name[0] != '.') {
-			snprintf(path, size, "%s/%s", directory, e->d_name);
+	for (struct dirent *e; (e = readdir(d));) {
+		const char *dot = strrchr(e->d_name, '.');
+		if (dot && strcmp(dot, suffix) == 0) {
+			snprintf(path, sizeof(path), "%s/%s", directory, e->d_name);
 			files++;
 		}
+	}
 	closedir(d);
 	assert_int_equal(files, 1);
-	assert_int_equal(lstat(path, st), 0);
+	int fd = open(path, O_RDONLY | O_NOFOLLOW);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, st), 0);
+	assert_true(S_ISREG(st->st_mode));
+	assert_int_equal(st->st_mode & 07777, 0600);
+	return fd;
 }
 
 static void a_file_survives_sigkill(void **state)
 {
 	(void)state;
-	char path[512];
 	struct stat st;
 	static char content[BHP_RING_HEADER + 8 * K] __attribute__((aligned(BHP_CACHE_LINE)));
 	struct bhp_ring *ring = (void *)content;
 
 	assert_int_equal(WTERMSIG(run_in_directory("killed")), SIGKILL);
 	assert_string_equal(complaints, "");
-	find_file(path, sizeof(path), &st);
-	assert_true(S_ISREG(st.st_mode));
-	assert_int_equal(st.st_mode & 07777, 0600);
+	int fd = open_file(".flight", &st);
 	assert_int_equal(st.st_size, sizeof(content));
-	int fd = open(path, O_RDONLY);
 	assert_int_equal(read(fd, content, sizeof(content)), sizeof(content));
 	close(fd);
 	assert_string_equal(ring->magic, BHP_RING_MAGIC);
@@ -242,6 +251,42 @@ static void a_file_survives_sigkill(void **state)
 	struct bhp_field_info table[BHP_FIELD_INFO_MAX];
 	assert_int_equal(ring->n_fields, bhp_schema(table));
 	assert_memory_equal(ring->fields, table, ring->n_fields * sizeof(table[0]));
+	assert_int_equal(ring->mark, 1);
+}
+
+static void so_does_what_the_rings_belong_to(void **state)
+{
+	(void)state;
+	struct stat st;
+	struct bhp_process_file process;
+	struct bhp_objects_file header;
+	struct bhp_bh_object bh;
+
+	assert_int_equal(WTERMSIG(run_in_directory("killed-bh")), SIGKILL);
+	assert_string_equal(complaints, "");
+	int fd = open_file(".process", &st);
+	assert_int_equal(pread(fd, &process, sizeof(process), 0), sizeof(process));
+	close(fd);
+	assert_string_equal(process.magic, BHP_PROCESS_MAGIC);
+	assert_int_equal(process.abi, BHP_ABI);
+	assert_true(process.started > 0);
+	assert_int_equal(process.n_rings, 1);
+	assert_int_equal(process.n_chunks, 1);
+	assert_int_equal(process.dropped, 0);
+	assert_true(process.clock[1].ticks > process.clock[0].ticks);
+	assert_true(process.clock[1].mono_ns > process.clock[0].mono_ns);
+	assert_string_equal(process.command, "test_config");
+	fd = open_file(".objects", &st);
+	assert_int_equal(pread(fd, &header, sizeof(header), 0), sizeof(header));
+	assert_string_equal(header.magic, BHP_OBJECTS_MAGIC);
+	assert_int_equal(header.kind, BHP_POOL_BH);
+	assert_int_equal(header.pid, process.pid);
+	assert_int_equal(header.stride, sizeof(struct bhp_bh_object));
+	assert_int_equal(st.st_size, BHP_RING_HEADER + sizeof(struct bhp_chunk) + header.count * header.stride);
+	assert_int_equal(pread(fd, &bh, sizeof(bh), BHP_RING_HEADER + sizeof(struct bhp_chunk)), sizeof(bh));
+	close(fd);
+	assert_int_equal(bh.serial, 1);
+	assert_int_equal(bh.runs, 4711);
 }
 
 static void what_is_in_the_way_is_left_alone(void **state)
@@ -257,6 +302,13 @@ static void a_child_writes_a_file_of_its_own(void **state)
 	(void)state;
 	silent_and_fine("forks", "off");
 	assert_int_equal(run_in_directory("forks"), 0);
+	assert_string_equal(complaints, "");
+}
+
+static void a_child_leaves_its_parents_objects_alone(void **state)
+{
+	(void)state;
+	assert_int_equal(run_in_directory("forks-objects"), 0);
 	assert_string_equal(complaints, "");
 }
 
@@ -353,6 +405,60 @@ static void act_existing(void)
 	child_check(lstat(path, &st) == 0 && S_ISLNK(st.st_mode));
 }
 
+static struct bh *inherited;
+
+/* Copies of the parent's objects; new ones in files of its own. */
+static void own_objects(void)
+{
+	uint64_t before = atomic_load(&inherited->o.runs);
+	struct bh_loop *loop = bh_loop_new("child");
+	int runs = 0;
+
+	atomic_store(&inherited->o.runs, before + 1);
+	bh_schedule(bh_new(loop, count, &runs, "child"));
+	child_check(bh_loop_poll(loop, true) == 1 && runs == 1 && bh_loop_free(loop) == 0);
+	child_check(atomic_load(&inherited->o.runs) == before + 1);
+}
+
+static _Atomic bool over;
+
+static void *allocate(void *loop)
+{
+	while (!over)
+		bh_delete(bh_new(loop, count, NULL, "busy"));
+	return NULL;
+}
+
+static unsigned count_files(const char *suffix)
+{
+	unsigned files = 0;
+	DIR *d = opendir(directory);
+
+	for (struct dirent *e; (e = readdir(d));)
+		files += strstr(e->d_name, suffix) != NULL;
+	closedir(d);
+	return files;
+}
+
+static void act_forks_objects(void)
+{
+	enum { CHILDREN = 5 };
+	struct bh_loop *loop = bh_loop_new("parent"), *busy = bh_loop_new("busy");
+	pthread_t thread;
+
+	inherited = bh_new(loop, count, NULL, "parent");
+	atomic_store(&inherited->o.runs, 7);
+	child_check(pthread_create(&thread, NULL, allocate, busy) == 0);
+	unsigned before = count_files("");
+	for (int i = 0; i < CHILDREN; i++)
+		child_check(in_child(own_objects, 10) == 0 && atomic_load(&inherited->o.runs) == 7);
+	over = true;
+	pthread_join(thread, NULL);
+	/* Of each: the process, a ring, loops, bottom halves; the busy thread's own. */
+	child_check(count_files(".process") == 1 + CHILDREN && count_files("") >= before + 4 * CHILDREN);
+	child_check(bh_loop_free(loop) == 0);
+}
+
 static void own_file(void)
 {
 	bhp_emit(consume, .ticket = 2);
@@ -365,12 +471,7 @@ static void act_forks(void)
 	uint64_t head = bhp_tls_ring ? atomic_load(&bhp_tls_ring->head) : 0;
 	child_check(in_child(own_file, 10) == 0);
 	child_check(!bhp_tls_ring || atomic_load(&bhp_tls_ring->head) == head);
-	int files = 0;
-	DIR *d = opendir(directory);
-	for (struct dirent *e; (e = readdir(d));)
-		files += strstr(e->d_name, ".flight") != NULL;
-	closedir(d);
-	child_check(files == (bhp_tls_ring ? 2 : 0));
+	child_check(count_files(".flight") == (bhp_tls_ring ? 2 : 0));
 }
 
 static void nothing(int signal_number)
@@ -418,7 +519,18 @@ static void act(const char *actor)
 		act_forks();
 	else if (strcmp(actor, "interrupted") == 0)
 		act_interrupted();
-	else if (strcmp(actor, "killed") == 0) {
+	else if (strcmp(actor, "forks-objects") == 0)
+		act_forks_objects();
+	else if (strcmp(actor, "killed-bh") == 0) {
+		static struct bhp_pool pool;
+		uint64_t serial;
+		struct bhp_bh_object *o;
+		emit_in_ring(BHP_FLIGHT_FILE, 8 * K);
+		o = bhp_pool_get(&pool, BHP_POOL_BH, sizeof(*o), &serial);
+		o->serial = serial;
+		o->runs = 4711;
+		raise(SIGKILL);
+	} else if (strcmp(actor, "killed") == 0) {
 		emit_in_ring(BHP_FLIGHT_FILE, 8 * K);
 		raise(SIGKILL);
 	}
@@ -435,8 +547,10 @@ int main(int argc, char **argv)
 		test(the_size_is_that_of_the_rings),
 		test(a_bad_value_is_one_line_and_the_default),
 		test(a_file_survives_sigkill),
+		test(so_does_what_the_rings_belong_to),
 		test(what_is_in_the_way_is_left_alone),
 		test(a_child_writes_a_file_of_its_own),
+		test(a_child_leaves_its_parents_objects_alone),
 		test(no_directory_falls_back_to_memory),
 		test(a_full_directory_falls_back_to_memory),
 		test(signals_do_not_keep_a_file_from_being_made),

@@ -125,8 +125,8 @@ static void loop_step(struct machine *m)
 			return;
 		m->began = m->now;
 		tell(m->story, LOOP_TID, m->now, execute_begin, .loop = LOOP, .bh = BH);
-		m->story->bh[1].runs++;
-		m->story->bh[1].last_run = m->now;
+		m->story->last.bh[0].runs++;
+		m->story->last.bh[0].last_run = m->now;
 	} else if (step == 1) {
 		if (m->weak_loop)
 			store(m, 0, FLAG, 0);
@@ -190,7 +190,6 @@ static int by_time(const void *a, const void *b)
 static bool wrap_ring(struct story *s, uint32_t tid)
 {
 	unsigned of_thread = 0, kept = 0, cut, n = 0;
-	uint64_t first = 0;
 
 	for (unsigned i = 0; i < s->n; i++)
 		of_thread += s->event[i].tid == tid;
@@ -199,14 +198,12 @@ static bool wrap_ring(struct story *s, uint32_t tid)
 		return false;
 	for (unsigned i = 0; i < s->n; i++) {
 		bool mine = s->event[i].tid == tid;
-		if (mine && n++ < cut) {
-			first = s->event[i].r.word[0] + 1;
-			continue;
-		}
-		s->event[kept++] = s->event[i];
+		if (!mine || n++ >= cut)
+			s->event[kept++] = s->event[i];
+		else if (n == cut)
+			s->event[kept++] = bht_loss(bhp_record_time(&s->event[i].r) + 1, tid, BHT_LOSS_OVERWRITTEN, cut);
 	}
 	s->n = kept;
-	s->event[s->n++] = bht_loss(first, tid, BHT_LOSS_OVERWRITTEN, cut);
 	return true;
 }
 
@@ -220,8 +217,8 @@ static void check(struct machine *m, bool lossy, struct tally *tally)
 	bool lost = anything_lost(m), weak = m->weak_loop || m->weak_producer;
 	struct bht_diagnosis d;
 
-	s->loop[0].protocol = s->loop[1].protocol = weak ? 0 : BHP_PROTOCOL_FULL_BARRIER;
-	s->bh[0] = s->bh[1];
+	both(s, loop[0].protocol, weak ? 0 : BHP_PROTOCOL_FULL_BARRIER);
+	s->first.bh[0] = s->last.bh[0];
 	s->ev.first.ticks = m->now + 100000;
 	s->ev.last.ticks = m->now + 20000000;
 	story_diagnose(s, &d);

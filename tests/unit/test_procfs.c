@@ -9,8 +9,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -143,52 +141,6 @@ static void test_threads(void **state)
 	assert_int_equal(ev.n_unseen, 0);
 }
 
-static void test_notifier(void **state)
-{
-	(void)state;
-	const uint64_t count = 26;
-	struct epoll_event event = { .events = EPOLLIN };
-	struct bht_loop loop = { .notifier_fd = eventfd(0, 0), .poll_fd = epoll_create1(0), .notifier_watched = -1 };
-	const int others = dup(loop.notifier_fd);
-
-	assert_int_equal(write(loop.notifier_fd, &count, sizeof(count)), sizeof(count));
-	bht_procfs_notifier(&proc, &ev, &loop);
-	assert_int_equal(loop.notifier_count, 26);
-	assert_int_equal(loop.notifier_watched, 0);
-	assert_int_equal(epoll_ctl(loop.poll_fd, EPOLL_CTL_ADD, others, &event), 0);
-	bht_procfs_notifier(&proc, &ev, &loop);
-	assert_int_equal(loop.notifier_watched, 0);
-	assert_int_equal(epoll_ctl(loop.poll_fd, EPOLL_CTL_ADD, loop.notifier_fd, &event), 0);
-	bht_procfs_notifier(&proc, &ev, &loop);
-	assert_int_equal(loop.notifier_watched, 1);
-	assert_int_equal(ev.n_unseen, 0);
-	close(others);
-	close(loop.notifier_fd);
-	close(loop.poll_fd);
-}
-
-static void test_wrong_descriptors(void **state)
-{
-	(void)state;
-	int fds[2];
-
-	assert_int_equal(pipe(fds), 0);
-	struct bht_loop loops[] = {
-		{ .notifier_fd = fds[0], .poll_fd = fds[1] },
-		{ .notifier_fd = 1000000, .poll_fd = 1000000 },
-		{ .notifier_fd = -1, .poll_fd = -1 },
-	};
-	for (unsigned i = 0; i < 3; i++) {
-		loops[i].notifier_count = loops[i].notifier_watched = -1;
-		bht_procfs_notifier(&proc, &ev, &loops[i]);
-		assert_int_equal(loops[i].notifier_count, -1);
-		assert_int_equal(loops[i].notifier_watched, -1);
-	}
-	assert_true(ev.n_unseen > 0);
-	close(fds[0]);
-	close(fds[1]);
-}
-
 static void test_tids(void **state)
 {
 	(void)state;
@@ -267,8 +219,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_parse_stat), TEST(test_parse_syscall), TEST(test_threads),
-		TEST(test_notifier),   TEST(test_tids),          TEST(test_wrong_descriptors),
+		TEST(test_parse_stat), TEST(test_parse_syscall), TEST(test_threads), TEST(test_tids),
 		TEST(test_no_process), TEST(test_zombie),        TEST(test_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From schedule to execution: the longest gap of each bottom half with what it
+ * consists of, and whether only luck ended it.
+ */
+#include "machines.h"
+
+static uint64_t time_of(const struct bht_event *e)
+{
+	return bhp_record_time(&e->r);
+}
+
+static uint64_t length(const struct bht_delay *d)
+{
+	return time_of(&d->begin) - time_of(&d->schedule);
+}
+
+/* The notification that followed the schedule in its own thread. */
+static struct bht_event notify_of(const struct bht_bh_machine *bh)
+{
+	bool follows = bh->notify.tid == bh->effective.tid && time_of(&bh->notify) >= time_of(&bh->effective);
+
+	return follows ? bh->notify : (struct bht_event){ 0 };
+}
+
+/* The longest execution that reached into the gap. */
+static void blame(struct bht_delay *d, const struct bht_loop_machine *loop)
+{
+	uint64_t from = time_of(&d->schedule);
+
+	for (unsigned i = 0; i < loop->n_longest; i++) {
+		const struct bht_execution *x = &loop->longest[i];
+		if (x->end <= from)
+			continue;
+		d->blamed = x->bh;
+		d->blamed_begin = x->begin;
+		d->blamed_end = x->end;
+		return;
+	}
+}
+
+static struct bht_delay delay_of(const struct bht_bh_machine *bh, const struct bht_loop_machine *loop,
+				 const struct bht_event *begin)
+{
+	struct bht_delay d = { .schedule = bh->effective, .notify = notify_of(bh), .begin = *begin };
+
+	if (time_of(&loop->wait_end) > time_of(&bh->effective))
+		d.wait_end = loop->wait_end;
+	d.busy = loop->busy - bh->busy_before;
+	blame(&d, loop);
+	return d;
+}
+
+/*
+ * Whether the wakeup before the execution had nothing to do with its schedule.
+ * A correct loop looks at its bottom halves between saying that it sleeps and
+ * sleeping. So a schedule that was recorded before the loop woke, and whose
+ * notify found the loop awake, was made before it said so, and was overlooked.
+ */
+static enum bht_rescue rescue_of(const struct bht_machines *m, const struct bht_delay *d,
+				 const struct bht_loop_machine *loop, bool *sure)
+{
+	struct bhp_notify n = bhp_decode_notify(&d->notify.r);
+	uint64_t woke = time_of(&d->wait_end);
+
+	*sure = true;
+	if (!woke || time_of(&d->schedule) + m->error >= woke || time_of(&d->begin) < woke ||
+	    bhp_decode_wait_end(&d->wait_end.r).woke & BHP_WOKE_NOTIFIER)
+		return BHT_NOT_RESCUED;
+	if (!time_of(&d->notify)) {
+		*sure = false;
+		return BHT_RESCUED_MISSING;
+	}
+	if (time_of(&d->notify) + m->error >= woke)
+		return BHT_NOT_RESCUED;
+	if (n.notify_me == BHP_LOOP_AWAKE)
+		return BHT_RESCUED_SKIPPED;
+	if (n.written == 1 && time_of(&loop->stolen) > time_of(&d->notify) + m->error && time_of(&loop->stolen) < woke)
+		return BHT_RESCUED_STOLEN;
+	return BHT_NOT_RESCUED;
+}
+
+static void keep_rescue(struct bht_bh_machine *bh, const struct bht_delay *d)
+{
+	bh->n_rescued++;
+	if (bh->rescued.rescue == BHT_NOT_RESCUED || length(d) > length(&bh->rescued))
+		bh->rescued = *d;
+}
+
+/* A producer that comes back to schedule again has left the earlier one alone. */
+static void doubt(struct bht_bh_machine *bh, const struct bht_delay *d)
+{
+	if (bh->doubtful.rescue != BHT_NOT_RESCUED && bh->doubtful.schedule.tid == d->schedule.tid)
+		keep_rescue(bh, &bh->doubtful);
+	bh->doubtful = *d;
+}
+
+void bht_delay_measure(struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_loop_machine *loop,
+		       const struct bht_event *begin)
+{
+	uint64_t since = time_of(&bh->effective), woke = time_of(&loop->wait_end);
+	bool sure;
+
+	if (time_of(begin) <= since || bhp_decode_schedule(&bh->effective.r).kind == BHP_KIND_IDLE)
+		return;
+	/* Most are neither the slowest so far nor woken meanwhile. */
+	bool slowest = time_of(begin) - since > bh->slowest_gap;
+	if (!slowest && since + m->error >= woke)
+		return;
+	/* It may have run, and been scheduled again, unseen. */
+	if (!bht_lossless(m, since, time_of(begin)))
+		return;
+	struct bht_delay d = delay_of(bh, loop, begin);
+	if (slowest) {
+		bh->slowest = d;
+		bh->slowest_gap = length(&d);
+	}
+	d.rescue = rescue_of(m, &d, loop, &sure);
+	if (d.rescue != BHT_NOT_RESCUED && sure)
+		keep_rescue(bh, &d);
+	else if (d.rescue != BHT_NOT_RESCUED)
+		doubt(bh, &d);
+}
+
+void bht_delay_notified(struct bht_bh_machine *bh, uint64_t schedule)
+{
+	if (time_of(&bh->doubtful.schedule) == schedule)
+		bh->doubtful = (struct bht_delay){ 0 };
+}
+
+void bht_delay_missed(struct bht_bh_machine *bh, uint64_t schedule)
+{
+	if (time_of(&bh->doubtful.schedule) != schedule)
+		return;
+	keep_rescue(bh, &bh->doubtful);
+	bh->doubtful = (struct bht_delay){ 0 };
+}

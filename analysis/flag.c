@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* The flag machine: schedule, clear and cancel of one bottom half. */
+#include "machines.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* The slot of a freed bottom half is used again: another object. */
+static void made_anew(struct bht_bh_machine *bh, const struct bht_event *e)
+{
+	bht_tickets_free(&bh->tickets);
+	*bh = (struct bht_bh_machine){ .addr = bh->addr, .loop = bhp_get_LOOP(&e->r) };
+	strncpy(bh->name, e->text ? e->text : "", sizeof(bh->name) - 1);
+}
+
+static void effective(struct bht_bh_machine *bh, const struct bht_loop_machine *loop, const struct bht_event *e)
+{
+	bh->effective = *e;
+	bh->pending = true;
+	bh->others_before = loop->executions;
+	bh->busy_before = loop->busy;
+}
+
+static int scheduled(struct bht_bh_machine *bh, const struct bht_loop_machine *loop, const struct bht_event *e,
+		     uint64_t previous)
+{
+	struct bhp_schedule f = bhp_decode_schedule(&e->r);
+
+	if (f.seen == 0) {
+		effective(bh, loop, e);
+	} else {
+		bh->coalesced = *e;
+		bh->coalesced_previous = previous;
+		if (f.ticket == 0) {
+			bh->unannounced = *e;
+			bh->unannounced_previous = previous;
+		}
+	}
+	return f.ticket ? bht_ticket_announce(&bh->tickets, f.ticket, e, previous) : 0;
+}
+
+static void begins(struct bht_machines *m, struct bht_bh_machine *bh, struct bht_loop_machine *loop,
+		   const struct bht_event *e)
+{
+	bh->begin = *e;
+	if (bh->pending)
+		bht_delay_measure(m, bh, loop, e);
+	bh->pending = false;
+	bht_execution_begins(loop, bh->addr, bhp_record_time(&e->r));
+}
+
+static void ends(struct bht_machines *m, struct bht_bh_machine *bh, struct bht_loop_machine *loop,
+		 const struct bht_event *e)
+{
+	uint64_t begin = bhp_decode_execute_end(&e->r).begin;
+
+	bh->end = *e;
+	bht_execution_ends(loop, bh->addr, bhp_record_time(&e->r));
+	/* Whatever was announced long before it began, it has seen. */
+	if (begin > m->race_window)
+		bht_tickets_forget(&bh->tickets, begin - m->race_window);
+}
+
+int bht_feed_bh(struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_event *e, uint64_t previous)
+{
+	struct bht_loop_machine *loop = bht_the_loop(m, bhp_get_LOOP(&e->r));
+	int r = 0;
+
+	if (!loop)
+		return -ENOMEM;
+	bh->loop = loop->addr;
+	switch (bht_event_id(e)) {
+	case BHP_ID_bh_new:
+		made_anew(bh, e);
+		break;
+	case BHP_ID_bh_cancel:
+	case BHP_ID_bh_delete:
+		bh->cancel = *e;
+		bh->pending = false;
+		break;
+	case BHP_ID_schedule:
+		r = scheduled(bh, loop, e, previous);
+		break;
+	case BHP_ID_notify:
+		bh->notify = *e;
+		return 0; /* remembered as the loop's */
+	case BHP_ID_execute_begin:
+		begins(m, bh, loop, e);
+		break;
+	case BHP_ID_execute_end:
+		ends(m, bh, loop, e);
+		break;
+	case BHP_ID_consume:
+		bh->consumed++;
+		/* Not remembered: one callback may consume many, and they would
+		 * crowd out the events that decide. */
+		return bht_ticket_consume(&bh->tickets, bhp_decode_consume(&e->r).ticket);
+	}
+	bht_remember(loop, e);
+	return r;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* The notify and loop machine: turns, waits, the notifier, what is executing. */
+#include "machines.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void made_anew(struct bht_loop_machine *loop, const struct bht_event *e)
+{
+	*loop = (struct bht_loop_machine){ .addr = loop->addr };
+	strncpy(loop->name, e->text ? e->text : "", sizeof(loop->name) - 1);
+}
+
+int bht_feed_loop(struct bht_machines *m, const struct bht_event *e)
+{
+	struct bht_loop_machine *loop = bht_the_loop(m, bhp_get_LOOP(&e->r));
+
+	if (!loop)
+		return -ENOMEM;
+	switch (bht_event_id(e)) {
+	case BHP_ID_loop_new:
+		made_anew(loop, e);
+		break;
+	case BHP_ID_notify:
+		if (bhp_decode_notify(&e->r).written == 1)
+			loop->written = *e;
+		break;
+	case BHP_ID_accept:
+		loop->accept = *e;
+		if (e->tid != loop->poll.tid)
+			loop->stolen = *e;
+		break;
+	case BHP_ID_poll_begin:
+		/* What was executing outside of an outermost turn never ended. */
+		if (bhp_decode_poll_begin(&e->r).depth == 1)
+			loop->n_open = 0;
+		loop->poll = *e;
+		break;
+	case BHP_ID_poll_end:
+		loop->poll = *e;
+		break;
+	case BHP_ID_wait_begin:
+		loop->wait_begin = *e;
+		break;
+	case BHP_ID_wait_end:
+		loop->wait_end = *e;
+		break;
+	}
+	bht_remember(loop, e);
+	return 0;
+}
+
+void bht_execution_begins(struct bht_loop_machine *loop, uint64_t bh, uint64_t time)
+{
+	loop->executions++;
+	if (loop->n_open < BHT_OPEN_MAX)
+		loop->open[loop->n_open] = (struct bht_execution){ bh, time, 0 };
+	loop->n_open++;
+}
+
+/* Among those that overlap any recent stretch of time, the longest is the first
+ * that reaches into it. */
+static void note_long(struct bht_loop_machine *loop, const struct bht_execution *x)
+{
+	unsigned n = loop->n_longest;
+
+	while (n > 0 && loop->longest[n - 1].end - loop->longest[n - 1].begin <= x->end - x->begin)
+		n--;
+	if (n == BHT_LONG_MAX)
+		memmove(loop->longest, loop->longest + 1, --n * sizeof(*x));
+	loop->longest[n] = *x;
+	loop->n_longest = n + 1;
+}
+
+/* An end whose begin was lost ends nothing. */
+void bht_execution_ends(struct bht_loop_machine *loop, uint64_t bh, uint64_t time)
+{
+	unsigned n = loop->n_open;
+
+	if (n > BHT_OPEN_MAX) {
+		loop->n_open--;
+		return;
+	}
+	while (n > 0 && loop->open[n - 1].bh != bh)
+		n--;
+	if (n == 0)
+		return;
+	loop->n_open = n - 1;
+	struct bht_execution x = loop->open[n - 1];
+	x.end = time;
+	if (x.end <= x.begin)
+		return;
+	note_long(loop, &x);
+	if (loop->n_open == 0)
+		loop->busy += x.end - x.begin;
+}

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: MIT
+# make accuracy: the museum against the analyzer, from every kind of evidence.
+# RUNS=N PIECES="..." as in tests/accuracy.
+
+.PHONY: accuracy
+accuracy: all museum
+	$(Q)OUT=$(abspath $(OUT)) BHTRACE=$(abspath $(OUT))/bhtrace RUNS=$(or $(RUNS),20) PIECES='$(PIECES)' tests/accuracy

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: MIT
+# make storm: what is healthy is never said not to be. Not part of make check,
+# which has a short one (tests/e2e/storm.sh). SCHEDULES=N as in tests/storm/run.
+# Included by tests/tests.mk.
+
+STORM := $(OUT)/storm/storm
+
+$(OUT)/storm/storm: $(OUT)/obj/exe/tests/storm/storm.o $(OUT)/libbh.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
+
+.PHONY: storm storm-programs
+storm-programs: $(STORM)
+storm: all storm-programs
+	$(Q)OUT=$(abspath $(OUT)) BHTRACE=$(abspath $(OUT))/bhtrace tests/storm/run $(SCHEDULES)
