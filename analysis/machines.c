@@ -25,12 +25,9 @@ static void *find_or_make(struct bht_map *map, uint64_t key, size_t size, bool *
 	return object;
 }
 
-struct bht_loop_machine *bht_the_loop(struct bht_machines *m, uint64_t addr)
+struct bht_loop_machine *bht_find_loop(struct bht_machines *m, uint64_t addr)
 {
 	bool made;
-
-	if (m->last_loop && m->last_loop->addr == addr)
-		return m->last_loop;
 	struct bht_loop_machine *loop = find_or_make(&m->loops, addr, sizeof(*loop), &made);
 	if (made)
 		loop->addr = addr;
@@ -74,14 +71,6 @@ struct bht_loop_machine *bht_machine_loop(const struct bht_machines *m, uint64_t
 struct bht_thread_machine *bht_machine_thread(const struct bht_machines *m, uint32_t tid)
 {
 	return bht_map_get(&m->threads, tid);
-}
-
-void bht_remember(struct bht_loop_machine *loop, const struct bht_event *e)
-{
-	struct bht_event *slot = &loop->recent.event[loop->recent.n++ % BHT_RECENT];
-
-	*slot = *e;
-	slot->text = NULL;
 }
 
 /* --- loss --------------------------------------------------------------------------- */

@@ -147,8 +147,20 @@ void bht_machines_free(struct bht_machines *m);
 /* --- for the files that make up the machines ----------------------------------- */
 
 /* The loop that an event is about; made when it is new. NULL: no memory. */
-struct bht_loop_machine *bht_the_loop(struct bht_machines *m, uint64_t addr);
-void bht_remember(struct bht_loop_machine *loop, const struct bht_event *e);
+struct bht_loop_machine *bht_find_loop(struct bht_machines *m, uint64_t addr);
+
+static inline struct bht_loop_machine *bht_the_loop(struct bht_machines *m, uint64_t addr)
+{
+	return m->last_loop && m->last_loop->addr == addr ? m->last_loop : bht_find_loop(m, addr);
+}
+
+static inline void bht_remember(struct bht_loop_machine *loop, const struct bht_event *e)
+{
+	struct bht_event *slot = &loop->recent.event[loop->recent.n++ % BHT_RECENT];
+
+	*slot = *e;
+	slot->text = NULL;
+}
 
 /* flag.c: an event about a bottom half. PREVIOUS is its thread's event before. */
 int bht_feed_bh(struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_event *e, uint64_t previous);

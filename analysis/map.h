@@ -16,7 +16,21 @@ struct bht_map {
 	size_t used;
 };
 
-void *bht_map_get(const struct bht_map *map, uint64_t key);
+/* Where KEY is, or the free place where it would be; SIZE is not 0. */
+static inline size_t bht_map_slot(const struct bht_map *map, uint64_t key)
+{
+	/* Fibonacci hashing: addresses share their low bits. */
+	size_t i = (size_t)((key * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & (map->size - 1);
+
+	while (map->entry[i].value && map->entry[i].key != key)
+		i = (i + 1) & (map->size - 1);
+	return i;
+}
+
+static inline void *bht_map_get(const struct bht_map *map, uint64_t key)
+{
+	return map->size ? map->entry[bht_map_slot(map, key)].value : NULL;
+}
 
 /* Replaces an existing value. 0 or -ENOMEM. */
 int bht_map_put(struct bht_map *map, uint64_t key, void *value);

@@ -5,16 +5,19 @@
  * writes.
  */
 #include <errno.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "protocol.h"
 
+/* Not write(3), which is a cancellation point: a thread that ended in it would
+ * leave the loop NOTIFIED and asleep. */
 static int write_notifier(int fd)
 {
 	const uint64_t one = 1;
 	int saved = errno;
 	/* EAGAIN: the counter is full, so the loop is woken anyway. */
-	int r = write(fd, &one, sizeof(one)) == sizeof(one) || errno == EAGAIN ? 0 : -1;
+	int r = syscall(SYS_write, fd, &one, sizeof(one)) == sizeof(one) || errno == EAGAIN ? 0 : -1;
 
 	errno = saved;
 	return r;

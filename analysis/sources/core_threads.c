@@ -25,12 +25,6 @@ _Static_assert(offsetof(status_note, pr_pid) == 32 && offsetof(status_note, pr_r
 _Static_assert(offsetof(info_note, pr_pid) == 24 && offsetof(info_note, pr_fname) == 40, "NT_PRPSINFO");
 _Static_assert(sizeof(elf_gregset_t) == sizeof(struct user_regs_struct), "registers");
 
-static bool interrupted(int64_t result)
-{
-	return result == -EINTR || result == -ERESTARTSYS || result == -ERESTARTNOINTR || result == -ERESTARTNOHAND ||
-	       result == -ERESTART_RESTARTBLOCK;
-}
-
 /* Whether the instruction at ADDR is CODE; 1, 0, or -1 when the core does not
  * have it: program text seldom is in one. */
 static int is_at(struct bht_memory *mem, uint64_t addr, const void *code, size_t len)
@@ -41,6 +35,12 @@ static int is_at(struct bht_memory *mem, uint64_t addr, const void *code, size_t
 }
 
 #if defined(__x86_64__)
+
+static bool interrupted(int64_t result)
+{
+	return result == -EINTR || result == -ERESTARTSYS || result == -ERESTARTNOINTR || result == -ERESTARTNOHAND ||
+	       result == -ERESTART_RESTARTBLOCK;
+}
 
 /* orig_rax is the number of the call, negative outside one. */
 static void decode(struct bht_memory *mem, const struct user_regs_struct *regs, struct bht_thread *thread)
@@ -61,18 +61,24 @@ static void decode(struct bht_memory *mem, const struct user_regs_struct *regs, 
 #elif defined(__aarch64__)
 
 /* The kernel winds a call that will be restarted back to its instruction before
- * it dumps (do_signal() in arch/arm64/kernel/signal.c); after -EINTR the result
- * has taken the place of the first argument. */
+ * it dumps (do_signal() in arch/arm64/kernel/signal.c), which nothing but that
+ * instruction tells; after -EINTR the result is where the first argument was. */
 static void decode(struct bht_memory *mem, const struct user_regs_struct *regs, struct bht_thread *thread)
 {
 	static const unsigned char svc[4] = { 0x01, 0x00, 0x00, 0xd4 };
-	const bool rewound = is_at(mem, regs->pc, svc, 4) > 0;
+	const int rewound = is_at(mem, regs->pc, svc, 4);
+	const bool broken_off = (int64_t)regs->regs[0] == -EINTR && is_at(mem, regs->pc - 4, svc, 4) != 0;
 
-	if (!rewound && !((int64_t)regs->regs[0] == -EINTR && is_at(mem, regs->pc - 4, svc, 4) > 0))
+	if (rewound <= 0 && !broken_off) {
+		thread->state = rewound ? '?' : 'R';
+		thread->syscall = rewound ? BHT_SYSCALL_UNKNOWN : BHT_SYSCALL_RUNNING;
 		return;
+	}
 	thread->state = 'S';
 	thread->syscall = (int64_t)regs->regs[8];
 	memcpy(thread->args, regs->regs, sizeof(thread->args));
+	if (rewound <= 0)
+		thread->args[0] = UINT64_MAX;
 }
 
 #endif

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "refuse.h"
@@ -13,13 +12,7 @@
 #include "ringroot.h"
 #include "roots.h"
 
-enum {
-	FILES_MAX = BHT_RINGS_MAX + BHT_CHUNKS_MAX,
-	PARTS = 1 << 20, /* records of all rings that are in memory at a time, */
-	PART_MIN = 16,   /* of each at least */
-	PART_MAX = 4096, /* and at most */
-	PIDS_SHOWN = 16
-};
+enum { FILES_MAX = BHT_RINGS_MAX + BHT_CHUNKS_MAX, PIDS_SHOWN = 16 };
 
 static const double CLOCK_ERROR_NS = 250;
 
@@ -105,18 +98,6 @@ static int find_names(struct ringdir *d, const char *path, DIR *dir, uint32_t pi
 
 /* --- roots -------------------------------------------------------------------- */
 
-/* A ring keeps its file open. Without room for that it counts as damaged. */
-static void allow_files(size_t n)
-{
-	struct rlimit limit;
-
-	n += 64;
-	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= n)
-		return;
-	limit.rlim_cur = limit.rlim_max < n ? limit.rlim_max : n;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 /* Whether the files of START belong to the process of the first root: another
  * copy of the kit in it, not an earlier process with the same id. */
 static bool same_process(const struct ringdir *d, const struct bht_ringroot *root)
@@ -133,7 +114,7 @@ static int open_roots(struct ringdir *d)
 	d->root = calloc(BHT_ROOTS_MAX, sizeof(*d->root));
 	if (!d->root)
 		return bht_refuse(d->refusal, -ENOMEM, 0, "rings: no memory");
-	allow_files(d->n_names);
+	bht_ringroot_allow(d->n_names);
 	for (size_t first = 0, last; first < d->n_names && !rc; first = last) {
 		struct bht_ringroot root = { .dir = d->dir, .ev = d->ev, .refusal = d->refusal };
 		for (last = first + 1; last < d->n_names && d->name[last].start == d->name[first].start;)
@@ -263,41 +244,26 @@ static struct bht_source *loss_of(const struct ringdir *d)
 	return dropped ? bht_loss_source(d->ev->last.ticks, BHT_LOSS_DROPPED, dropped) : NULL;
 }
 
-/* Starts the rings of all roots and hands them to SOURCES; gives how many. */
-static unsigned start_rings(struct ringdir *d, struct bht_source **sources, uint64_t room, int *rc)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < d->n_roots; i++) {
-		struct bht_ringroot *root = &d->root[i];
-		bht_decoding_init(&root->how, root->table.info, root->table.n, d->ev->last.ticks);
-		while (root->n_rings) {
-			struct bht_ringfile *f = root->ring[--root->n_rings];
-			sources[n++] = &f->d.base;
-			if (!*rc)
-				*rc = bht_ringfile_start(f, &root->how, same_tid, NULL, room);
-		}
-	}
-	return n;
-}
-
 static int merge_rings(struct ringdir *d)
 {
-	unsigned n = 0;
+	unsigned n = 0, all = 0;
 	int rc = 0;
 
 	for (unsigned i = 0; i < d->n_roots; i++)
-		n += d->root[i].n_rings;
-	uint64_t room = n ? PARTS / n : PART_MAX;
-	room = room < PART_MIN ? PART_MIN : room > PART_MAX ? PART_MAX : room;
-	struct bht_source **sources = calloc(n + 1, sizeof(struct bht_source *));
+		all += d->root[i].n_rings;
+	struct bht_source **sources = calloc(all + 1, sizeof(struct bht_source *));
 	if (!sources)
 		return -ENOMEM;
-	n = start_rings(d, sources, room, &rc);
+	for (unsigned i = 0; i < d->n_roots && !rc; i++) {
+		struct bht_ringroot *root = &d->root[i];
+		bht_decoding_init(&root->how, root->table.info, root->table.n, d->ev->last.ticks);
+		rc = bht_ringroot_start(root, same_tid, NULL, bht_ringroot_room(all), sources, &n);
+	}
 	sources[n] = rc ? NULL : loss_of(d);
-	if (!rc && !sources[n])
+	if (sources[n])
+		n++;
+	else if (!rc)
 		rc = -errno;
-	n += sources[n] != NULL;
 	if (!rc) {
 		d->merged = bht_merge(sources, n);
 		rc = d->merged ? 0 : -errno;

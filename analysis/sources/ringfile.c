@@ -90,6 +90,7 @@ static int place(struct bht_ringfile *f, struct bht_refusal *refusal)
 	if (f->next > f->head)
 		f->next = f->head;
 	f->d.lost = f->next;
+	f->cut = f->next > 0;
 	if (!f->next)
 		f->d.why = 0;
 	return 0;
@@ -228,6 +229,7 @@ static void overtaken(struct bht_ringfile *f, uint64_t oldest)
 	f->d.why = BHT_LOSS_UNSTABLE;
 	f->d.at = f->d.n = 0;
 	f->next = to;
+	f->cut = true;
 	set_writer(f);
 }
 
@@ -266,8 +268,9 @@ static bool file_refill(struct bht_decoder *d)
 	}
 	d->n += n;
 	f->next += n;
-	if (d->why && !rest)
+	if (f->cut)
 		bht_decoder_skip_text(d);
+	f->cut = false;
 	return true;
 }
 

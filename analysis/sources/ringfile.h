@@ -27,6 +27,7 @@ struct bht_ringfile {
 	int fd;
 	struct bhp_ring header; /* as it was when opened */
 	uint64_t next, head;    /* records that are still to be read */
+	bool cut;               /* the event before the next record is lost */
 	uint64_t room;          /* records that are read at a time */
 	struct bhp_record *buffer;
 };

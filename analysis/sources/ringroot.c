@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "refuse.h"
@@ -17,7 +18,10 @@
 
 enum {
 	OBJECTS_MAX = 1 << 20,
-	PIECE = 1 << 20 /* bytes of objects that are read at a time */
+	PIECE = 1 << 20, /* bytes of objects that are read at a time */
+	PARTS = 1 << 20, /* records of all rings that are in memory at a time, */
+	PART_MIN = 16,   /* of each at least */
+	PART_MAX = 4096  /* and at most */
 };
 
 static const char *const suffix[] = { "process", "flight", "objects" };
@@ -208,6 +212,38 @@ int bht_ringroot_open(struct bht_ringroot *root, const struct bht_ringname *name
 	for (size_t i = 0; i < n && !rc; i++)
 		if (names[i].kind == BHT_RING_OBJECTS)
 			rc = read_objects(root, &names[i]);
+	return rc;
+}
+
+uint64_t bht_ringroot_room(size_t n)
+{
+	const uint64_t room = PARTS / (n + 1);
+
+	return room < PART_MIN ? PART_MIN : room > PART_MAX ? PART_MAX : room;
+}
+
+void bht_ringroot_allow(size_t n)
+{
+	struct rlimit limit;
+
+	n += 64;
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= n)
+		return;
+	limit.rlim_cur = limit.rlim_max < n ? limit.rlim_max : n;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int bht_ringroot_start(struct bht_ringroot *root, bht_tid_map map, void *arg, uint64_t room,
+		       struct bht_source **sources, unsigned *n)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < root->n_rings; i++) {
+		sources[(*n)++] = &root->ring[i]->d.base;
+		if (!rc)
+			rc = bht_ringfile_start(root->ring[i], &root->how, map, arg, room);
+	}
+	root->n_rings = 0;
 	return rc;
 }
 

@@ -45,6 +45,18 @@ int bht_ringroot_open(struct bht_ringroot *root, const struct bht_ringname *name
  * objects and rings were not read at the same time. Both make the sample unstable. */
 void bht_ringroot_missing(struct bht_ringroot *root);
 
+/* How many records of each of N rings may be in memory at a time. */
+uint64_t bht_ringroot_room(size_t n);
+
+/* Raises the limit of open files for N more, as far as that is allowed: a ring
+ * keeps its file open. Without room it counts as damaged. */
+void bht_ringroot_allow(size_t n);
+
+/* Starts all rings and hands them over to SOURCES, *N of which are there; all of
+ * them even when it fails. 0 or -ENOMEM. */
+int bht_ringroot_start(struct bht_ringroot *root, bht_tid_map map, void *arg, uint64_t room,
+		       struct bht_source **sources, unsigned *n);
+
 /* Closes the rings that are still there. */
 void bht_ringroot_close(struct bht_ringroot *root);
 

@@ -69,9 +69,14 @@ int bht_roots_sample(struct bht_memory *mem, struct bht_roots *roots, uint32_t n
 		tell(ev, "the loops of another libbh in the same process", &roots->skipped);
 	for (unsigned i = 0; i < roots->n; i++) {
 		struct bhp_root *root = &roots->root[i];
+		struct bhp_root again;
 		int rc = bht_root_read(mem, roots->addr[i], root, refusal);
 		if (!rc)
 			rc = bht_registry_walk(mem, root, sample, refusal);
+		if (!rc)
+			rc = bht_root_read(mem, roots->addr[i], &again, refusal);
+		/* The first bottom half of all came while the loops were read. */
+		sample->unstable |= !rc && again.pools != root->pools;
 		if (rc == -ESRCH || rc == -EPERM || rc == -ENOMEM)
 			return rc;
 		if (rc) {
@@ -265,6 +270,15 @@ struct bht_source *bht_flight_source(struct bht_flight *flight, const struct bht
 	bht_flight_free(flight);
 	errno = -rc;
 	return NULL;
+}
+
+struct bht_rings *const *bht_flight_rings(const struct bht_source *history, unsigned *n, const struct bht_tids **tids)
+{
+	const struct bht_flight *flight = (const struct bht_flight *)history;
+
+	*n = flight->n_rings;
+	*tids = &flight->tids;
+	return flight->rings;
 }
 
 double bht_clock_rate(const struct bhp_clock_pair *from, const struct bhp_clock_pair *to, uint64_t span_ns)

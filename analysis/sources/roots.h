@@ -70,6 +70,10 @@ void bht_flight_end(struct bht_flight *flight, uint64_t end);
  */
 struct bht_source *bht_flight_source(struct bht_flight *flight, const struct bht_tids *tids);
 
+/* What HISTORY, which bht_flight_source() gave, was decoded from: the rings of *N
+ * roots and the thread ids. Borrowed until it is closed. */
+struct bht_rings *const *bht_flight_rings(const struct bht_source *history, unsigned *n, const struct bht_tids **tids);
+
 /* Ticks per ns between two clock pairs; 0 when they are less than SPAN_NS apart
  * or what they say is no clock. */
 double bht_clock_rate(const struct bhp_clock_pair *from, const struct bhp_clock_pair *to, uint64_t span_ns);

@@ -42,7 +42,7 @@ static bool stuck(void)
 {
 	uint32_t where = atomic_load(&loop->o.where);
 
-	return where == BHP_IN_FD || where == BHP_IN_TIMER;
+	return (where == BHP_IN_FD || where == BHP_IN_TIMER) && museum_all_asleep();
 }
 
 /* --- the loop ---------------------------------------------------------------------- */

@@ -35,7 +35,7 @@ static sem_t submitted;
 
 static bool stuck(void)
 {
-	return atomic_load(&loop->o.depth) > 1 && atomic_load(&loop->o.where) == BHP_WAIT;
+	return atomic_load(&loop->o.depth) > 1 && atomic_load(&loop->o.where) == BHP_WAIT && museum_all_asleep();
 }
 
 static void *work(void *arg)

@@ -16,6 +16,7 @@
  * In the fixed control it is cancelled, too, but only while it waits for an answer.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -35,11 +36,6 @@ static uint64_t made; /* requests; only the worker of the day */
 static sem_t in_the_middle;
 static int to_debugger[2], from_debugger[2]; /* pipes */
 
-static bool stuck(void)
-{
-	return museum_unanswered(&service);
-}
-
 /* --- the debugger ------------------------------------------------------------------ */
 
 /* In a child: stops the thread whose id comes through the pipe, and keeps it so
@@ -55,6 +51,7 @@ static _Noreturn void debug(pid_t program)
 	museum_need(ptrace(PTRACE_SEIZE, tid, NULL, NULL) == 0, "may not trace");
 	museum_need(ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0, "cannot stop it");
 	museum_need(waitpid(tid, NULL, __WALL) == tid, "it did not stop");
+	museum_need(write(from_debugger[1], "", 1) == 1, "pipe");
 	for (;;)
 		pause();
 }
@@ -82,6 +79,18 @@ static void be_debugged(void)
 	museum_need(write(to_debugger[1], &tid, sizeof(tid)) == sizeof(tid), "pipe");
 	while (read(from_debugger[0], &byte, 1) < 0 && errno == EINTR)
 		;
+}
+
+static bool debugged(void)
+{
+	struct pollfd answer = { .fd = from_debugger[0], .events = POLLIN };
+
+	return poll(&answer, 1, 0) == 1 && answer.revents & POLLIN;
+}
+
+static bool stuck(void)
+{
+	return museum.variant == STOPPED ? debugged() : museum_unanswered(&service);
 }
 
 /* --- the workers ---------------------------------------------------------------------- */

@@ -18,7 +18,7 @@
 #include "protocol.h"
 
 enum { STORM, NO_CPU };
-enum { RARE = 64, BUSY = 16, CHECKSUM_WORDS = 1 << 14 };
+enum { RARE = 64, MANY = 1000, BUSY = 32, CHECKSUM_WORDS = 1 << 14 };
 
 static struct museum museum;
 static struct bh_loop *loop;
@@ -28,8 +28,9 @@ static sem_t crowded;
 
 static bool stuck(void)
 {
-	return atomic_load(&service.bh->o.flags) & BHP_FLAG_SCHEDULED &&
-	       (museum.variant == NO_CPU || atomic_load(&loop->o.where) != BHP_WAIT);
+	if (!(atomic_load(&service.bh->o.flags) & BHP_FLAG_SCHEDULED))
+		return false;
+	return museum.variant == NO_CPU ? atomic_load(&loop->o.where) == BHP_WAIT : atomic_load(&drain->o.runs) > MANY;
 }
 
 /* --- the loop ---------------------------------------------------------------------- */
