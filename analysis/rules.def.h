@@ -196,7 +196,9 @@ BHT_RULE(LOOP_BLOCKED, "loop-blocked", STUCK, true,
 	"or code that runs between two turns.\n\n"
 	"Memory when hung: No current bottom half, thread asleep, iteration number stands still.\n\n"
 	"Told apart: callback-blocked names a bottom half. A healthy idle loop sleeps in its own wait.\n\n"
-	"Real cases: No public report is cited here.\n\n"
+	"Real cases: syslog-ng pull request 3515 (2020): a timer's tick in the main loop took a parser's lock, whose "
+	"holder waited for the main loop. mavlink-router pull request 256 (2021): a handler read a blocking timer "
+	"descriptor that another handler of the same turn had disarmed.\n\n"
 	"Fix: As for callback-blocked; for a lock, do not hold it over anything that may sleep.")
 
 BHT_RULE(NESTED_POLL, "nested-poll", STUCK, true,
@@ -227,7 +229,9 @@ BHT_RULE(PRODUCER_STOPPED, "producer-stopped", STUCK, true,
 	"bottom half that everybody takes for scheduled; later schedules coalesce with it and do nothing.\n\n"
 	"Memory when hung: Flag 1, perhaps not linked, eventfd count 0, loop asleep, producer in state T, Z or gone.\n\n"
 	"Told apart: In notify-missing the producer lives and went on. In notify-skipped there is a notify event.\n\n"
-	"Real cases: No public report is cited here.\n\n"
+	"Real cases: curl pull request 18540 (2025) removed the cancellation of threads again, because what they leave "
+	"half done cannot be known. libbh itself wrote the notifier by write(3), a cancellation point, so that a "
+	"cancelled thread left the loop notified and asleep.\n\n"
 	"Fix: Keep the steps short and uncancellable; after a fork or a killed thread make the loop look at everything "
 	"once.")
 
@@ -242,7 +246,8 @@ BHT_RULE(STARVED, "starved", STUCK, true,
 	"Memory when hung: Flag 1, loop awake, iteration number rising.\n\n"
 	"Told apart: All lost rules have a loop that sleeps. In callback-spinning the iteration number stands still. In "
 	"slow-callback it does run in the end.\n\n"
-	"Real cases: No public report is cited here.\n\n"
+	"Real cases: libuv (joyent) issue 154 (2011): under a storm of UDP packets timers were never called. Node.js "
+	"warns of process.nextTick() that calls itself: it starves all I/O.\n\n"
 	"Fix: First in, first out within a turn, and a limit for each turn; for the CPU, affinity and priority.")
 
 BHT_RULE(RESCUED, "rescued", LATE, true,
@@ -267,7 +272,8 @@ BHT_RULE(SLOW_CALLBACK, "slow-callback", LATE, true,
 	"Memory when hung: It is not hung; the current callback is an old one.\n\n"
 	"Told apart: callback-blocked and callback-spinning do not end. slow-wake spends its time before the loop is "
 	"awake.\n\n"
-	"Real cases: No public report is cited here.\n\n"
+	"Real cases: every event loop has it; Python's asyncio logs callbacks that take longer than "
+	"slow_callback_duration since 2014 (Tulip issue 105).\n\n"
 	"Fix: Shorter callbacks, work moved to threads, or a second loop.")
 
 BHT_RULE(SLOW_WAKE, "slow-wake", LATE, true,
@@ -278,6 +284,7 @@ BHT_RULE(SLOW_WAKE, "slow-wake", LATE, true,
 	"state, or a cgroup has used up its quota.\n\n"
 	"Memory when hung: It is not hung. During the gap: flag 1, thread in state R or just woken.\n\n"
 	"Told apart: In rescued something unrelated woke the loop. In slow-callback the loop was busy, not waking.\n\n"
-	"Real cases: No public report is cited here.\n\n"
+	"Real cases: a group of processes that has used up its CPU quota stands still for the rest of the period, up to a "
+	"second in Aurae's issue 407 (2023).\n\n"
 	"Fix: A matter of the system's scheduling, seldom of the program.")
 /* clang-format on */

@@ -4,6 +4,8 @@
  * of the notification. The notify event of the schedule that set the flag says
  * it; when there is none, the thread that should have written it does.
  */
+#include <sys/syscall.h>
+
 #include "case.h"
 
 /* The schedule that set the flag, and the notification that followed it. */
@@ -170,6 +172,12 @@ static void missing(struct bht_case *c, const struct clue *k)
 	bht_witness_fill(c, f);
 }
 
+/* Stopped, or preempted, in the very write: a debugger's step, a slow tracer. */
+static bool is_writing(const struct bht_thread *thread, const struct bht_loop *loop)
+{
+	return thread->syscall == SYS_write && thread->args[0] == (uint64_t)loop->notifier_fd;
+}
+
 /* No notify was recorded: because the thread left it out, or could not go on? */
 static void not_notified(struct bht_case *c, const struct clue *k)
 {
@@ -183,7 +191,7 @@ static void not_notified(struct bht_case *c, const struct clue *k)
 		missing(c, k);
 	else if (bht_thread_gone(c, tid))
 		stopped(c, k, tid, "exited", BHT_SUSPECTED);
-	else if (now && now->state != '?' && bht_thread_still(c->ev, now))
+	else if (now && now->state != '?' && bht_thread_still(c->ev, now) && !is_writing(now, k->loop))
 		missing(c, k);
 	else
 		bht_reason(c, "bottom half \"%s\" is scheduled and not yet notified: thread %u %s", k->bh->name, tid,

@@ -34,15 +34,16 @@ static uint64_t overtaken_in_history(const struct bht_case *c, const struct bht_
 	return lm->executions - m->others_before;
 }
 
-static void overtaken(struct bht_case *c, const struct bht_loop *loop, const struct bht_bh *bh)
+static void overtaken(struct bht_case *c, const struct bht_loop_status *s, const struct bht_bh *bh)
 {
+	const struct bht_loop *loop = s->loop;
 	const struct bht_bh *by = NULL;
 	bool still = bht_still_due(c->ev, bh);
 	uint64_t seen = still ? bht_overtaken(c->ev, bh, &by) : 0;
 	uint64_t recorded = still || !c->ev->live ? overtaken_in_history(c, loop, bh) : 0;
 
 	if (seen < BHT_STARVED_RUNS && recorded < BHT_STARVED_RUNS) {
-		if (still)
+		if (still && s->activity == BHT_TURNING)
 			bht_reason(c,
 				   "bottom half \"%s\" waits while loop \"%s\" turns; others were executed %llu times "
 				   "meanwhile, too few to call it starved",
@@ -89,7 +90,7 @@ void bht_rule_starved(struct bht_case *c, const struct bht_loop_status *s, const
 	case BHT_ON_CPU:
 	case BHT_BLOCKED:
 	case BHT_UNSTABLE:
-		overtaken(c, s->loop, bh);
+		overtaken(c, s, bh);
 		break;
 	default:
 		break;

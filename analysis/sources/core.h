@@ -25,6 +25,7 @@
  *   EPROTO   of another machine, or with a note that this reader does not know
  *   EBADMSG  damaged, or truncated beyond use
  *   ENOENT   no such file, or no bhtrace note in it
+ *   EINVAL, E2BIG  no regular file, or one with too many headers
  * Not thread-safe.
  */
 int bht_core_open(const char *core, const char *exe, struct bht_evidence *ev, struct bht_source **history,

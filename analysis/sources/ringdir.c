@@ -142,7 +142,7 @@ static void later(uint64_t *latest, uint64_t time)
 
 static int add_thread(struct bht_sample *sample, const struct bht_ringfile *f, const char *name)
 {
-	const struct bhp_ring *h = &f->header;
+	const struct bht_ringhead *h = &f->header;
 	struct bht_thread thread = { .tid = h->tid,
 				     .ns_tid = h->tid,
 				     .state = h->state == BHP_RING_EXITED ? 'X' : '?',

@@ -36,12 +36,13 @@ int bht_file_read(int fd, const char *name, void *buf, size_t len, uint64_t offs
 	size_t done = 0;
 
 	while (done < len) {
-		const ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
+		const unsigned long long at = offset + done;
+		const ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)at);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return bht_refuse(refusal, n ? -errno : -EBADMSG, offset + done, "%s: offset %llu: %s", name,
-					  (unsigned long long)(offset + done), n ? strerror(errno) : "the file ends");
+			return bht_refuse(refusal, n ? -errno : -EBADMSG, at, "%s: offset %llu: %s", name, at,
+					  n ? strerror(errno) : "the file ends");
 		done += (size_t)n;
 	}
 	return 0;
@@ -74,7 +75,7 @@ static int check_table(struct bht_ringfile *f, struct bht_ring_table *table, str
  * the process was killed. */
 static int place(struct bht_ringfile *f, struct bht_refusal *refusal)
 {
-	const struct bhp_ring *h = &f->header;
+	const struct bht_ringhead *h = &f->header;
 	const uint64_t kept = h->head < h->capacity ? h->head : h->capacity;
 
 	if (h->reserved < h->head)
@@ -99,19 +100,27 @@ static int place(struct bht_ringfile *f, struct bht_refusal *refusal)
 static int read_header(struct bht_ringfile *f, const struct stat *st, struct bht_ring_table *table,
 		       struct bht_refusal *refusal)
 {
-	struct bhp_ring *h = &f->header;
 	struct bht_refusal why;
-	int rc = bht_file_read(f->fd, f->name, h, sizeof(*h), 0, refusal);
+	struct bhp_ring h;
+	int rc = bht_file_read(f->fd, f->name, &h, sizeof(h), 0, refusal);
 
 	if (rc)
 		return rc;
-	rc = bht_ring_check(h, 0, &why);
+	rc = bht_ring_check(&h, 0, &why);
 	if (rc)
 		return bht_refuse(refusal, rc, 0, "%s: offset 0: %s", f->name, why.why);
-	if ((uint64_t)st->st_size != BHP_RING_HEADER + h->capacity * RECORD)
+	if ((uint64_t)st->st_size != BHP_RING_HEADER + h.capacity * RECORD)
 		return bht_refuse(refusal, -EBADMSG, (uint64_t)st->st_size,
 				  "%s: offset %lld: the file ends, not where %llu records end", f->name,
-				  (long long)st->st_size, (unsigned long long)h->capacity);
+				  (long long)st->st_size, (unsigned long long)h.capacity);
+	f->header = (struct bht_ringhead){ .capacity = h.capacity,
+					   .head = h.head,
+					   .reserved = h.reserved,
+					   .mark = h.mark,
+					   .tid = h.tid,
+					   .state = h.state,
+					   .n_fields = h.n_fields,
+					   .clock = { h.clock[0], h.clock[1] } };
 	rc = place(f, refusal);
 	return rc ? rc : check_table(f, table, refusal);
 }
@@ -130,7 +139,7 @@ int bht_ringfile_open(int dir, const char *name, uid_t owner, struct bht_ring_ta
 		      struct bht_refusal *refusal)
 {
 	struct bht_ringfile *f = calloc(1, sizeof(*f));
-	struct stat st;
+	struct stat st = { .st_size = 0 };
 
 	if (!f)
 		return bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", name);

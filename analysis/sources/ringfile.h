@@ -20,15 +20,22 @@ struct bht_ring_table {
 	struct bhp_field_info info[BHP_FIELD_INFO_MAX];
 };
 
+/* What the header said when the file was opened. */
+struct bht_ringhead {
+	uint64_t capacity, head, reserved, mark;
+	uint32_t tid, state, n_fields;
+	struct bhp_clock_pair clock[2];
+};
+
 /* A source, once it was started. What is public may be changed before that. */
 struct bht_ringfile {
 	struct bht_decoder d;
 	char name[64];
 	int fd;
-	struct bhp_ring header; /* as it was when opened */
-	uint64_t next, head;    /* records that are still to be read */
-	bool cut;               /* the event before the next record is lost */
-	uint64_t room;          /* records that are read at a time */
+	struct bht_ringhead header;
+	uint64_t next, head; /* records that are still to be read */
+	bool cut;            /* the event before the next record is lost */
+	uint64_t room;       /* records that are read at a time */
 	struct bhp_record *buffer;
 };
 

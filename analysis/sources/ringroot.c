@@ -106,16 +106,13 @@ static int open_ring(struct bht_ringroot *root, const struct bht_ringname *of)
 	root->ring = more;
 	bht_ringname_print(of, name, sizeof(name));
 	int rc = bht_ringfile_open(root->dir, name, root->owner, &root->table, &more[root->n_rings], root->refusal);
-	if (!rc)
+	if (!rc) {
 		root->rings_found += of->number < root->process.n_rings;
-	if (!rc)
 		root->n_rings++;
+		return 0;
+	}
 	/* One that was being made has no events yet. */
-	else if (!root->known || of->number < root->process.n_rings)
-		rc = damaged(root, rc);
-	else
-		rc = 0;
-	return rc;
+	return !root->known || of->number < root->process.n_rings ? damaged(root, rc) : 0;
 }
 
 /* Adds the objects of an opened file, piece by piece. */
@@ -129,13 +126,14 @@ static int read_slots(struct bht_ringroot *root, int fd, const char *name, const
 
 	for (uint32_t at = 0, n; !rc && at < h->count; at += n) {
 		const uint64_t skip = (uint64_t)at * h->stride;
+		const unsigned long long from = offset + skip;
 		n = h->count - at < most ? h->count - at : most;
-		rc = bht_file_read(fd, name, piece, (size_t)n * h->stride, offset + skip, root->refusal);
+		rc = bht_file_read(fd, name, piece, (size_t)n * h->stride, from, root->refusal);
 		if (!rc)
 			rc = bht_registry_slots(sample, h->kind, h->stride, slots + skip, piece, n, root->refusal);
 		if (!rc && sample->n_loops + sample->n_bhs > OBJECTS_MAX)
-			rc = bht_refuse(root->refusal, -E2BIG, offset + skip, "%s: offset %llu: more than %d objects",
-					name, (unsigned long long)(offset + skip), OBJECTS_MAX);
+			rc = bht_refuse(root->refusal, -E2BIG, from, "%s: offset %llu: more than %d objects", name,
+					from, OBJECTS_MAX);
 	}
 	free(piece);
 	return rc;
@@ -174,17 +172,16 @@ static int read_objects(struct bht_ringroot *root, const struct bht_ringname *of
 		rc = bht_file_read(fd, name, &h, sizeof(h), 0, root->refusal);
 	if (!rc)
 		rc = check_objects(root, &h, &st, name);
-	if (!rc)
+	/* Other kinds of objects may come later. */
+	if (!rc && (h.kind == BHP_POOL_LOOP || h.kind == BHP_POOL_BH))
 		rc = read_slots(root, fd, name, &h);
 	if (fd >= 0)
 		close(fd);
-	if (!rc)
+	if (!rc) {
 		root->chunks_found += of->number < root->process.n_chunks;
-	else if (!root->known || of->number < root->process.n_chunks)
-		rc = damaged(root, rc);
-	else
-		rc = 0;
-	return rc;
+		return 0;
+	}
+	return !root->known || of->number < root->process.n_chunks ? damaged(root, rc) : 0;
 }
 
 /* --- all of one root ---------------------------------------------------------- */

@@ -76,7 +76,8 @@ static _Noreturn void help(const struct museum *m)
 		printf("  --workers N        threads that complete requests (default: %u)\n"
 		       "  --count            count lost wakeups and go on instead of hanging\n",
 		       m->workers);
-	printf("\nWhen it hung it says \"hung pid=N\" and stays so until it is killed.\n");
+	printf("\nWhen it hung, or was late, it says \"hung pid=N\" or \"late pid=N\" and stays so until it is "
+	       "killed.\n");
 	exit(0);
 }
 
@@ -250,6 +251,20 @@ void museum_watch(struct museum *m, bool (*stuck)(void))
 	museum_thread(watch, &w);
 }
 
+bool museum_loop_asleep(const struct bh_loop *loop)
+{
+	return atomic_load(&loop->o.where) == BHP_WAIT && atomic_load(&loop->o.notify_me) == BHP_LOOP_SLEEPING;
+}
+
+_Noreturn void museum_late(struct museum *m, const struct bh_loop *loop)
+{
+	while (!museum_loop_asleep(loop) || atomic_load(&loop->o.wait_timeout_ns) >= 0)
+		usleep(1000);
+	say("late", atomic_load_explicit(&m->rounds, memory_order_relaxed));
+	for (;;)
+		pause();
+}
+
 /* --- the run ---------------------------------------------------------------------- */
 
 bool museum_advance(struct museum *m, unsigned n)
@@ -314,6 +329,19 @@ void museum_ask(struct museum_service *s, uint64_t ticket)
 {
 	atomic_store_explicit(&s->asked, ticket, memory_order_release);
 	bh_schedule_ticket(s->bh, museum_ticket(s->m, ticket));
+}
+
+void museum_ask_silently(struct museum_service *s, uint64_t ticket)
+{
+	struct bh_loop *loop = (struct bh_loop *)s->bh->o.loop;
+
+	atomic_store_explicit(&s->asked, ticket, memory_order_release);
+	uint32_t old = bh_flag_update(s->bh, BH_OP_SCHEDULE);
+
+	if (!(old & BHP_FLAG_LINKED))
+		bh_push(loop, s->bh);
+	bhp_emit(schedule, .loop = loop, .bh = s->bh, .seen = old & BHP_FLAG_SCHEDULED, .kind = BHP_KIND_NORMAL,
+		 .ticket = museum_ticket(s->m, ticket));
 }
 
 void museum_await(struct museum_service *s, unsigned spins)

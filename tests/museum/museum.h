@@ -55,6 +55,13 @@ void museum_watch(struct museum *m, bool (*stuck)(void));
  * machine is. For STUCK. */
 bool museum_all_asleep(void);
 
+/* Whether LOOP sleeps and wants to be told. */
+bool museum_loop_asleep(const struct bh_loop *loop);
+
+/* Says "late pid=N" when LOOP sleeps without a time limit, and does not return:
+ * an observer may be looking at the threads already. Not from the loop's thread. */
+_Noreturn void museum_late(struct museum *m, const struct bh_loop *loop);
+
 /* N more rounds are done. Whether to go on; when not, the run is over, or with
  * --idle-after the loop is left idle. Loop thread. */
 bool museum_advance(struct museum *m, unsigned n);
@@ -90,6 +97,9 @@ void museum_service_open(struct museum_service *s, struct museum *m, struct bh_l
 
 /* Asks by scheduling. Any thread, one at a time. */
 void museum_ask(struct museum_service *s, uint64_t ticket);
+
+/* The same, but for the last step of its schedule: nobody tells the loop. */
+void museum_ask_silently(struct museum_service *s, uint64_t ticket);
 
 /* Waits for the answer; looks SPINS times before it sleeps. */
 void museum_await(struct museum_service *s, unsigned spins);

@@ -13,9 +13,6 @@
  * The loop also has a heartbeat, and looks around when that is due. It beats as
  * long as anything is asked: after a few such requests all is quiet.
  */
-#include <stdio.h>
-#include <unistd.h>
-
 #include "museum.h"
 #include "protocol.h"
 
@@ -38,46 +35,18 @@ static void beat(void *opaque)
 	before = asked;
 }
 
-static bool asleep(void)
-{
-	return atomic_load(&loop->o.where) == BHP_WAIT && atomic_load(&loop->o.notify_me) == BHP_LOOP_SLEEPING;
-}
-
-/* What museum_ask() does, but for the last step of its schedule. */
-static void ask_shortcut(struct bh *bh, uint64_t ticket)
-{
-	atomic_store_explicit(&service.asked, ticket, memory_order_release);
-	uint32_t old = bh_flag_update(bh, BH_OP_SCHEDULE);
-
-	if (!(old & BHP_FLAG_LINKED))
-		bh_push(loop, bh);
-	bhp_emit(schedule, .loop = loop, .bh = bh, .seen = old & BHP_FLAG_SCHEDULED, .kind = BHP_KIND_NORMAL,
-		 .ticket = museum_ticket(&museum, ticket));
-}
-
 static void ask_after_pause(uint64_t ticket)
 {
-	while (!asleep())
+	while (!museum_loop_asleep(loop))
 		museum_relax();
 	if (museum.variant == MISSING) {
-		ask_shortcut(service.bh, ticket);
+		museum_ask_silently(&service, ticket);
 		return;
 	}
 	/* Trusted by BH_FAULT_DISPATCHING only. */
 	atomic_store(&bh_fault_dispatching, true);
 	museum_ask(&service, ticket);
 	atomic_store(&bh_fault_dispatching, false);
-}
-
-/* Not a return: an observer may be looking at the threads already. */
-static _Noreturn void be_late(void)
-{
-	while (!asleep() || atomic_load(&loop->o.wait_timeout_ns) >= 0)
-		usleep(1000);
-	printf("late pid=%d\nafter rounds=%llu\n", getpid(), (unsigned long long)museum.rounds);
-	fflush(stdout);
-	for (;;)
-		pause();
 }
 
 static void *client(void *arg)
@@ -90,7 +59,7 @@ static void *client(void *arg)
 			museum_ask(&service, ticket);
 		museum_await(&service, 0);
 	}
-	be_late();
+	museum_late(&museum, loop);
 	return arg;
 }
 

@@ -7,9 +7,7 @@
  * asks. In the faulty variant that is one callback; in the fixed control it is
  * many, each of which does a little and schedules itself for the rest.
  */
-#include <stdio.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "museum.h"
 #include "protocol.h"
@@ -59,22 +57,6 @@ static void rebuild_index(void *opaque)
 
 /* --- the client -------------------------------------------------------------------- */
 
-static bool asleep(void)
-{
-	return atomic_load(&loop->o.where) == BHP_WAIT && atomic_load(&loop->o.notify_me) == BHP_LOOP_SLEEPING;
-}
-
-/* Not a return: an observer may be looking at the threads already. */
-static _Noreturn void be_late(void)
-{
-	while (!asleep() || atomic_load(&loop->o.wait_timeout_ns) >= 0)
-		usleep(1000);
-	printf("late pid=%d\nafter rounds=%llu\n", getpid(), (unsigned long long)museum.rounds);
-	fflush(stdout);
-	for (;;)
-		pause();
-}
-
 static void *client(void *arg)
 {
 	pthread_setname_np(pthread_self(), "client");
@@ -84,7 +66,7 @@ static void *client(void *arg)
 		museum_ask(&service, ticket);
 		museum_await(&service, 0);
 	}
-	be_late();
+	museum_late(&museum, loop);
 	return arg;
 }
 

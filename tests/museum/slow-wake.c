@@ -10,8 +10,6 @@
  * is that of the others.
  */
 #include <sched.h>
-#include <stdio.h>
-#include <unistd.h>
 
 #include "museum.h"
 #include "protocol.h"
@@ -40,15 +38,10 @@ static void *compute(void *arg)
 	return arg;
 }
 
-static bool asleep(void)
-{
-	return atomic_load(&loop->o.where) == BHP_WAIT && atomic_load(&loop->o.notify_me) == BHP_LOOP_SLEEPING;
-}
-
 /* Asks while N threads compute. Whether the answer was late. */
 static bool ask_in_crowd(uint64_t ticket, unsigned n)
 {
-	while (!asleep())
+	while (!museum_loop_asleep(loop))
 		museum_relax();
 	atomic_store(&stop, false);
 	for (unsigned i = 0; i < n; i++)
@@ -63,17 +56,6 @@ static bool ask_in_crowd(uint64_t ticket, unsigned n)
 	while (atomic_load(&at_work) > 0)
 		museum_relax();
 	return end - begin >= LATE_MS * 1000000u;
-}
-
-/* Not a return: an observer may be looking at the threads already. */
-static _Noreturn void be_late(void)
-{
-	while (!asleep() || atomic_load(&loop->o.wait_timeout_ns) >= 0)
-		usleep(1000);
-	printf("late pid=%d\nafter rounds=%llu\n", getpid(), (unsigned long long)museum.rounds);
-	fflush(stdout);
-	for (;;)
-		pause();
 }
 
 static void *client(void *arg)
@@ -94,7 +76,7 @@ static void *client(void *arg)
 		else if (n < BUSY_MAX)
 			n *= 2;
 	}
-	be_late();
+	museum_late(&museum, loop);
 	return arg;
 }
 
