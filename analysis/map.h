@@ -39,7 +39,7 @@ int bht_map_put(struct bht_map *map, uint64_t key, void *value);
 void bht_map_free(struct bht_map *map);
 
 #define BHT_MAP_EACH(map, e)                                                                                           \
-	for (struct bht_map_entry *e = (map)->entry; e < (map)->entry + (map)->size; e++)                              \
+	for (struct bht_map_entry *e = (map)->entry; e && e < (map)->entry + (map)->size; e++)                         \
 		if (e->value)
 
 #endif

@@ -134,8 +134,8 @@ static void each_file(void (*f)(const struct bhp_pool *pool, struct bhp_chunk *c
  * of libbh's rules shall rather end than change them. */
 static void lock_chunk(const struct bhp_pool *pool, struct bhp_chunk *chunk)
 {
-	mmap((char *)chunk - BHP_RING_HEADER, BHP_RING_HEADER + bhp_chunk_size(pool, chunk->count), PROT_NONE,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	(void)mmap((char *)chunk - BHP_RING_HEADER, BHP_RING_HEADER + bhp_chunk_size(pool, chunk->count), PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 }
 
 static void end_copies(bool child)

@@ -80,6 +80,20 @@ static bool pidfd_works(uint32_t pid, char detail[CHECK_DETAIL])
 	return fd >= 0;
 }
 
+static bool pidfd_getfd_works(uint32_t pid, char detail[CHECK_DETAIL])
+{
+	int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	int fd = (int)syscall(SYS_pidfd_getfd, self, self, 0);
+
+	(void)pid;
+	SAY("pidfd_getfd: %s", fd < 0 ? strerror(errno) : "works");
+	if (fd >= 0)
+		close(fd);
+	if (self >= 0)
+		close(self);
+	return fd >= 0;
+}
+
 static bool child_is_readable(uint32_t pid, char detail[CHECK_DETAIL])
 {
 	pid_t child = fork();
@@ -283,12 +297,13 @@ static bool target_fds_are_shown(uint32_t pid, char detail[CHECK_DETAIL])
 	return dir;
 }
 
-#define LIVE     "diagnose -p"
+#define LIVE     "diagnose -p, snapshot, rescue"
 #define ATTACHED "tracing through USDT probes with eBPF; no command of this version"
 #define AS_ROOT  "run bhtrace as the target's user or as root, or give it CAP_SYS_PTRACE"
 
 const struct check checks_system[] = {
 	{ "pidfd", LIVE, "a kernel with pidfd_open, or a seccomp profile that allows it", true, pidfd_works },
+	{ "pidfd-getfd", "rescue", "Linux 5.6, or a seccomp profile that allows it", false, pidfd_getfd_works },
 	{ "read-child", LIVE, "a seccomp profile that allows process_vm_readv", true, child_is_readable },
 	{ "read-stranger", LIVE, "sysctl kernel.yama.ptrace_scope=0, or CAP_SYS_PTRACE", true, stranger_is_readable },
 	{ "yama", LIVE, "sysctl kernel.yama.ptrace_scope=0, or CAP_SYS_PTRACE", true, yama_allows },

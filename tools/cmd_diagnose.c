@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bhtrace diagnose: evidence first, twice when it is alive, then the analysis.
- * Nothing is stopped; see analysis/sources/live.h.
+ * Nothing is stopped for it, see analysis/sources/live.h; call stacks, which take
+ * a stop, come last.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "progress.h"
 #include "render.h"
 #include "ringdir.h"
+#include "snapshot.h"
 
 enum { WATCH_GAP_MS = 100 };
 
@@ -23,7 +25,7 @@ static const char help[] = "Usage: bhtrace diagnose -p PID [OPTION]...\n"
 			   "       bhtrace diagnose --ring=DIR [-p PID] [OPTION]...\n"
 			   "       bhtrace diagnose SNAPSHOT [OPTION]...\n\n"
 			   "Says whether a wakeup was lost or late, or a loop is stuck, by which mechanism,\n"
-			   "how sure that is, and what fixes it. A live process is not stopped.\n\n"
+			   "how sure that is, and what fixes it. A live process is not stopped for it.\n\n"
 			   "  -p, --pid=PID          a live process; with --ring: which of those in DIR\n"
 			   "      --core=CORE        a core file, of the kernel or of gcore\n"
 			   "      --exe=FILE         the program that dumped it, if it is not where it was\n"
@@ -85,20 +87,15 @@ static int open_kept(const struct request *q, struct patient *p, struct bht_sour
 		return bht_core_open(q->core, q->exe, &p->ev, history, &p->refusal);
 	if (q->ring)
 		return bht_ringdir_open(q->ring, q->pid, &p->ev, history, &p->refusal);
-	return -ENOSYS;
+	return bht_snapshot_open(q->snapshot, &p->ev, history, &p->refusal);
 }
 
 static int diagnose_kept(const struct request *q, struct patient *p)
 {
-	const char *path = q->core ? q->core : q->ring ? q->ring : q->snapshot;
-	struct bht_source *history = NULL;
-
-	progress_begin("reading %s ", path);
-	int r = open_kept(q, p, &history);
+	progress_begin("reading %s ", q->core ? q->core : q->ring ? q->ring : q->snapshot);
+	int r = open_kept(q, p, &p->history);
 	if (r == 0)
-		r = bht_diagnose(&p->ev, history, q->late_ns, &p->d);
-	if (history)
-		history->close(history);
+		r = bht_diagnose(&p->ev, p->history, q->late_ns, &p->d);
 	progress_end();
 	return r;
 }
@@ -115,6 +112,12 @@ static void collect_stacks(const struct request *q, struct patient *p, struct bh
 	r = q->core ? bht_stacks_core(q->core, q->exe, stacks, &p->refusal)
 		    : bht_stacks_collect(q->pid, stacks, &p->refusal);
 	progress_end();
+	/* Only as long as it lives is the number its own. */
+	if (p->live && !bht_live_alive(p->live)) {
+		bht_stacks_free(stacks);
+		*stacks = (struct bht_stacks){ 0 };
+		r = -ESRCH;
+	}
 	for (size_t i = 0; i < stacks->n; i++)
 		p->ev.stopped_us += stacks->threads[i].stopped_us;
 	if (r != 0)

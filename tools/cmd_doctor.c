@@ -72,7 +72,7 @@ static void print_text(const struct doctor *d)
 		printf("Live diagnosis of your own processes %s here.\n\n", d->works ? "works" : "does not work");
 	for (unsigned i = 0; i < d->n; i++)
 		print_result(d, &d->result[i]);
-	printf("\nptrace is not used: no process is ever stopped.\n");
+	printf("\nptrace is for diagnose --stacks only: nothing else stops a process.\n");
 }
 
 static void print_json(const struct doctor *d)

@@ -94,14 +94,6 @@ static enum outcome refuse_diagnosis(struct rescue *r)
 
 /* --- the wakeup ------------------------------------------------------------------ */
 
-static const struct bht_bh *find_bh(const struct bht_sample *sample, const struct bht_bh *bh)
-{
-	for (size_t i = 0; i < sample->n_bhs; i++)
-		if (sample->bhs[i].addr == bh->addr && sample->bhs[i].serial == bh->serial)
-			return &sample->bhs[i];
-	return NULL;
-}
-
 /* A new last sample, and what became of the two. 0 or -errno. */
 static int sample(struct rescue *r)
 {
@@ -116,16 +108,20 @@ static int sample(struct rescue *r)
 	r->loop = bht_sample_loop(&p->ev.last, r->f->loop.addr);
 	if (r->loop && r->loop->serial != r->f->loop.serial)
 		r->loop = NULL;
-	r->bh = find_bh(&p->ev.last, &r->f->bh);
+	r->bh = bht_sample_bh(&p->ev.last, r->f->bh.addr, 0);
+	if (r->bh && r->bh->serial != r->f->bh.serial)
+		r->bh = NULL;
 	return 0;
 }
 
 /* Whether the loop sleeps the same sleep and nothing else moved. */
 static bool unchanged(const struct rescue *r)
 {
-	return r->loop && r->bh && bht_loop_status(&r->p.ev, r->loop).activity == BHT_ASLEEP &&
-	       r->loop->notifier_fd == r->f->loop.notifier_fd && r->loop->notifier_count == 0 &&
-	       r->bh->runs == r->f->bh.runs && r->bh->flags & BHP_FLAG_SCHEDULED;
+	if (!r->loop || !r->bh)
+		return false;
+	enum bht_activity activity = bht_loop_status(&r->p.ev, r->loop).activity;
+	return (activity == BHT_ASLEEP || activity == BHT_EMBEDDED) && r->loop->notifier_fd == r->f->loop.notifier_fd &&
+	       r->loop->notifier_count == 0 && r->bh->runs == r->f->bh.runs && r->bh->flags & BHP_FLAG_SCHEDULED;
 }
 
 static bool is_eventfd(int fd)
@@ -161,11 +157,13 @@ static enum outcome duplicate(struct rescue *r)
 	return REFUSED;
 }
 
-/* A bottom half that is gone ran and was freed: it was scheduled, and only the
- * loop frees. */
-static bool ran(const struct rescue *r)
+/* Whether the loop turned and dealt with the bottom half. One that is gone then
+ * was taken away by the loop, after its only execution. */
+static bool dealt_with(const struct rescue *r)
 {
-	return r->bh ? r->bh->runs > r->f->bh.runs : !r->loop || r->loop->iteration > r->f->loop.iteration;
+	if (r->bh)
+		return r->bh->runs > r->f->bh.runs;
+	return r->loop && !r->p.ev.last.unstable && r->loop->iteration > r->f->loop.iteration;
 }
 
 static enum outcome wake(struct rescue *r)
@@ -178,11 +176,11 @@ static enum outcome wake(struct rescue *r)
 	while (!error && r->took_ms < WAIT_MS && !patient_interrupted()) {
 		error = sample(r);
 		r->took_ms = patient_now_ms() - began;
-		if (!error && ran(r)) {
+		if (!error && dealt_with(r)) {
 			snprintf(r->why, sizeof(r->why),
-				 "after a write to its eventfd the loop ran the bottom half, within %" PRIu64
+				 "after a write to its eventfd the loop ran the bottom half%s, within %" PRIu64
 				 " ms: nothing but the notification was missing.",
-				 r->took_ms + 1);
+				 r->bh ? "" : " and freed it", r->took_ms + 1);
 			return CONFIRMED;
 		}
 		patient_nap(WAIT_GAP_MS);
@@ -227,13 +225,22 @@ static void state_words(char dst[STATE], const struct bht_loop *loop, const stru
 		snprintf(dst + n, STATE - (size_t)n, "; bottom half gone");
 }
 
+/* The verdict as far as it is acted on. */
+static void diagnosis_sentence(char dst[BHT_SENTENCE], const struct rescue *r)
+{
+	struct bht_finding *f = (struct bht_finding *)r->f;
+	const struct bht_diagnosis one = { .verdict = BHT_LOST, .findings = f, .n_findings = 1 };
+
+	bht_verdict_sentence(dst, f ? &one : &r->p.d);
+}
+
 /* Whether the user wants it. Ctrl-C here means no. */
 static bool confirm(const struct rescue *r)
 {
 	char sentence[BHT_SENTENCE], state[STATE], answer[16] = "", who[BHT_WHO];
 
 	signal(SIGINT, SIG_DFL);
-	bht_verdict_sentence(sentence, &r->p.d);
+	diagnosis_sentence(sentence, r);
 	state_words(state, &r->f->loop, &r->f->bh);
 	fprintf(stderr, "%s\nNow: %s.\nWrite 1 into eventfd %d of %s? [y/N] ", sentence, state, r->f->loop.notifier_fd,
 		bht_who(who, "loop", r->f->loop.name, r->f->loop.addr));
@@ -254,7 +261,7 @@ static void print_text(const struct rescue *r, enum outcome outcome)
 	printf(": %s\n", bht_escape(why, sizeof(why), r->why));
 	if (!r->f)
 		return;
-	bht_verdict_sentence(sentence, &r->p.d);
+	diagnosis_sentence(sentence, r);
 	state_words(state, &r->f->loop, &r->f->bh);
 	printf("The diagnosis was: %s\n   before  %s\n", sentence, state);
 	if (!r->written)
@@ -282,7 +289,7 @@ static void print_json(const struct rescue *r, enum outcome outcome)
 	const struct bht_finding *f = r->f ? r->f : r->p.d.n_findings ? r->p.d.findings : NULL;
 	char safe[4 * BHP_NAME_SIZE], sentence[BHT_SENTENCE], why[2 * sizeof(r->why)];
 
-	bht_verdict_sentence(sentence, &r->p.d);
+	diagnosis_sentence(sentence, r);
 	json_t *root =
 		json_pack("{s:s, s:i, s:s, s:s, s:s, s:s?, s:s?, s:b, s:I, s:o, s:o}", "schema", "bhtrace.rescue/1",
 			  "pid", (int)r->p.ev.pid, "command", bht_escape(safe, sizeof(safe), r->p.ev.command),

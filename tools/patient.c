@@ -51,8 +51,16 @@ int patient_open(struct patient *p, uint32_t pid, uint64_t late_ns)
 	return p->live ? 0 : -errno;
 }
 
+static void forget_history(struct patient *p)
+{
+	if (p->history)
+		p->history->close(p->history);
+	p->history = NULL;
+}
+
 void patient_close(struct patient *p)
 {
+	forget_history(p);
 	bht_live_close(p->live);
 	bht_diagnosis_free(&p->d);
 	bht_evidence_free(&p->ev);
@@ -64,20 +72,6 @@ static int went_away(int error)
 	return error == -ESRCH ? -ECANCELED : error;
 }
 
-/* The history is read between two samples, so that a loop that slept through
- * both did so while the rings were copied. */
-int patient_look(struct patient *p, struct bht_source **history)
-{
-	bht_sample_free(&p->ev.last);
-	*history = bht_live_history(p->live, &p->ev, &p->refusal);
-	if (!*history)
-		return went_away(-errno);
-	int r = bht_live_sample(p->live, &p->ev, &p->ev.last, &p->refusal);
-	if (r != 0)
-		(*history)->close(*history);
-	return went_away(r);
-}
-
 void patient_start_over(struct patient *p)
 {
 	bht_sample_free(&p->ev.first);
@@ -85,17 +79,20 @@ void patient_start_over(struct patient *p)
 	p->ev.last = (struct bht_sample){ 0 };
 }
 
-static int look_and_diagnose(struct patient *p)
+/* The history is read between two samples, so that a loop that slept through
+ * both did so while the rings were copied. */
+static int look(struct patient *p)
 {
-	struct bht_source *history;
-	int r = patient_look(p, &history);
-
+	bht_sample_free(&p->ev.last);
+	forget_history(p);
+	p->history = bht_live_history(p->live, &p->ev, &p->refusal);
+	if (!p->history)
+		return went_away(-errno);
+	int r = bht_live_sample(p->live, &p->ev, &p->ev.last, &p->refusal);
 	if (r != 0)
-		return r;
+		return went_away(r);
 	bht_diagnosis_free(&p->d);
-	r = bht_diagnose(&p->ev, history, p->late_ns, &p->d);
-	history->close(history);
-	return r;
+	return bht_diagnose(&p->ev, p->history, p->late_ns, &p->d);
 }
 
 /* A verdict that only time can decide (a producer on its way, a thread without
@@ -106,7 +103,7 @@ static int settle(struct patient *p)
 
 	for (;;) {
 		patient_nap(GAP_MS);
-		int r = look_and_diagnose(p);
+		int r = look(p);
 		enum bht_settled settled = r ? BHT_SETTLED : bht_settled(&p->ev);
 		if (r != 0 || (settled == BHT_SETTLED && p->d.verdict != BHT_UNDECIDABLE) ||
 		    patient_now_ms() >= deadline || interrupted)

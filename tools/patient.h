@@ -10,7 +10,8 @@
 #include "live.h"
 
 struct patient {
-	struct bht_live *live; /* NULL for what was kept */
+	struct bht_live *live;      /* NULL for what was kept */
+	struct bht_source *history; /* that was diagnosed; owned */
 	struct bht_evidence ev;
 	uint64_t late_ns; /* what ran sooner was not late */
 	struct bht_diagnosis d;
@@ -25,16 +26,11 @@ void patient_close(struct patient *p);
 /* Whether SIGINT came. */
 bool patient_interrupted(void);
 
-/* One look: *HISTORY, to be closed, and the last sample are new, the first one
- * stays. 0, or -errno with the refusal filled in; -ECANCELED when the process
- * exited. */
-int patient_look(struct patient *p, struct bht_source **history);
-
 /* The last sample becomes the first. */
 void patient_start_over(struct patient *p);
 
-/* Diagnoses from two samples that settled, or those of two seconds later. 0 or
- * as patient_look(). */
+/* Diagnoses from two samples that settled, or those of two seconds later. 0, or
+ * -errno with the refusal filled in; -ECANCELED when the process exited. */
 int patient_examine(struct patient *p);
 
 /* Says on stderr why it came to nothing: ERROR is an errno. Gives the exit code. */

@@ -13,7 +13,7 @@
 #include "follow.h"
 #include "refuse.h"
 
-enum { POOLS_MAX = 1024, STRIDE_MAX = 16 * 1024, CHUNK_SIZE_MAX = 256 << 20, SETTLE_TRIES = 4 };
+enum { POOLS_MAX = 1024, STRIDE_MAX = 16 * 1024, CHUNK_SIZE_MAX = 64 << 20, SETTLE_TRIES = 4 };
 
 int bht_root_read(struct bht_memory *mem, uint64_t addr, struct bhp_root *root, struct bht_refusal *refusal)
 {

@@ -74,11 +74,13 @@ build() {
 
 # --- reports -----------------------------------------------------------------------
 
-# diagnose PID OPTION...: sets $code; the report and the errors go to files.
-diagnose() {
-	timeout 30 "$BHTRACE" diagnose -p "$@" >"$work/report" 2>"$work/error"
+# bhtrace COMMAND OPTION...: sets $code; the report and the errors go to files.
+bhtrace() {
+	timeout 30 "$BHTRACE" "$@" >"$work/report" 2>"$work/error" </dev/null
 	code=$?
 }
+
+diagnose() { bhtrace diagnose -p "$@"; } # PID OPTION...
 
 # Whether process PID got as far as having a loop.
 has_loop() {
@@ -92,7 +94,7 @@ query() { # values|unmet EXPRESSION...
 	python3 - "$work/report" "$@" <<-'EOF'
 		import json, sys
 		d = json.load(open(sys.argv[1]))
-		f = d["findings"][0] if d["findings"] else None
+		f = (d.get("findings") or [None])[0]
 		expressions = sys.argv[3:]
 		if sys.argv[2] == "values":
 		    print(*(eval(e) for e in expressions))
@@ -115,7 +117,7 @@ expect() {
 	[ -z "$unmet" ] || fail "$what: not true: $unmet: $(cat "$work/report")"
 }
 
-# refused WHAT CODE TEXT: the last diagnosis left with CODE and said TEXT.
+# refused WHAT CODE TEXT: the last command left with CODE and said TEXT.
 refused() {
 	[ "$code" = "$2" ] || fail "$1: exit $code, not $2: $(cat "$work/error")"
 	[[ $(cat "$work/error") == *"$3"* ]] || fail "$1: '$(cat "$work/error")' lacks '$3'"

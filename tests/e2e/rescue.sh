@@ -5,11 +5,7 @@
 # shellcheck source-path=SCRIPTDIR source=common.bash
 . "$(dirname "$0")/common.bash"
 
-# rescue PID OPTION...: as diagnose.
-rescue() {
-	timeout 30 "$BHTRACE" rescue -p "$@" >"$work/report" 2>"$work/error" </dev/null
-	code=$?
-}
+rescue() { bhtrace rescue -p "$@"; } # PID OPTION...
 
 # expect_rescue WHAT CODE OUTCOME [EXPRESSION]...: of the last rescue --json.
 expect_rescue() {

@@ -411,7 +411,7 @@ static void rarely(struct site *s, unsigned p)
 		break;
 	case 5:
 		/* Beside hogs either takes its time. */
-		if (chance(8) == 0)
+		if (chance(3) == 0)
 			await(&s->desk[chance(IDLE)], p);
 		break;
 	default:

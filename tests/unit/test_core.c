@@ -109,6 +109,34 @@ static void test_registers(void **state)
 	assert_int_equal(thread_with(SYS_poll, -EINTR)->syscall, BHT_SYSCALL_UNKNOWN);
 	assert_int_equal(ev.last.threads[0].state, 'S');
 }
+#else
+static const struct bht_thread *thread_with(uint64_t x0, uint64_t pc)
+{
+	struct user_regs_struct regs;
+
+	memcpy(&regs, core.notes.thread[0].status.pr_reg, sizeof(regs));
+	regs.regs[0] = x0;
+	regs.pc = pc;
+	memcpy(core.notes.thread[0].status.pr_reg, &regs, sizeof(regs));
+	opens();
+	return &ev.last.threads[0];
+}
+
+/* At the instruction, to be restarted; or behind it with EINTR. */
+static void test_registers(void **state)
+{
+	(void)state;
+	const uint64_t nowhere = 0x1000;
+
+	assert_int_equal(thread_with(4, CORE_AT(code))->syscall, SYS_epoll_pwait);
+	assert_int_equal(ev.last.threads[0].args[0], 4);
+	assert_int_equal(thread_with((uint64_t)-EINTR, CORE_AT(code) + 4)->syscall, SYS_epoll_pwait);
+	assert_int_equal(thread_with((uint64_t)-EINTR, nowhere)->syscall, SYS_epoll_pwait);
+	assert_int_equal(ev.last.threads[0].args[0], UINT64_MAX);
+	assert_int_equal(thread_with(0, CORE_AT(code) + 4)->state, 'R');
+	assert_int_equal(thread_with((uint64_t)-EINTR, CORE_AT(code) + 8)->state, 'R');
+	assert_int_equal(thread_with(0, nowhere)->state, '?');
+}
 #endif
 
 static void test_history(void **state)
@@ -226,18 +254,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_evidence),
-		TEST(test_threads),
-		TEST(test_locks),
-#if defined(__x86_64__)
-		TEST(test_registers),
-#endif
-		TEST(test_history),
-		TEST(test_dropped),
-		TEST(test_clock),
-		TEST(test_other_namespace),
-		TEST(test_exe),
-		TEST(test_other_build),
+		TEST(test_evidence), TEST(test_threads),     TEST(test_locks), TEST(test_registers),
+		TEST(test_history),  TEST(test_dropped),     TEST(test_clock), TEST(test_other_namespace),
+		TEST(test_exe),      TEST(test_other_build),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

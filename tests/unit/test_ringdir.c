@@ -451,6 +451,24 @@ static void damage(const char *path)
 	close(fd);
 }
 
+static void be_of_a_later_kind(const char *path)
+{
+	const uint32_t kind_and_stride[] = { 9, 0 };
+
+	alter(path, offsetof(struct bhp_objects_file, kind), kind_and_stride, sizeof(kind_and_stride));
+	assert_int_equal(truncate(path, BHP_RING_HEADER + sizeof(struct bhp_chunk)), 0);
+}
+
+static void objects_of_a_later_kind_are_passed_over(void **state)
+{
+	(void)state;
+	leave_files("3");
+	each("-0.objects", be_of_a_later_kind);
+	read_files(0);
+	assert_int_equal(ev.n_unseen, 0);
+	assert_true(!ev.last.n_loops != !ev.last.n_bhs);
+}
+
 static void any_header_is_survived(void **state)
 {
 	(void)state;
@@ -545,6 +563,7 @@ int main(int argc, char **argv)
 		test(which_process_is_asked),
 		test(a_damaged_file_is_loss_of_all),
 		test(any_header_is_survived),
+		test(objects_of_a_later_kind_are_passed_over),
 		test(strange_names_are_passed_over),
 		test(what_is_overwritten_while_read_is_loss),
 	};
