@@ -46,6 +46,14 @@ void bht_reason(struct bht_case *c, const char *format, ...)
 
 /* --- what several rules ask ------------------------------------------------------------ */
 
+bool bht_found_on(const struct bht_case *c, const struct bht_loop *loop)
+{
+	for (unsigned i = 0; i < c->d->n_findings; i++)
+		if (c->d->findings[i].loop.addr == loop->addr)
+			return true;
+	return false;
+}
+
 bool bht_is_due(const struct bht_loop *loop, const struct bht_bh *bh)
 {
 	if (!bh || bh->state != BHP_LIVE || !(bh->flags & BHP_FLAG_SCHEDULED))

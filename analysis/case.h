@@ -50,6 +50,9 @@ static inline uint64_t bht_time(const struct bht_event *e)
 	return bhp_record_time(&e->r);
 }
 
+/* Whether there is a finding about the loop, or one of its bottom halves. */
+bool bht_found_on(const struct bht_case *c, const struct bht_loop *loop);
+
 /* Whether BH is alive and scheduled, and not by an idle schedule that waits for
  * its time-out on purpose. */
 bool bht_is_due(const struct bht_loop *loop, const struct bht_bh *bh);

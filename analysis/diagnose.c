@@ -36,14 +36,6 @@ static void no_cpu_reason(struct bht_case *c, const struct bht_loop_status *s)
 			   loop->owner, s->thread->state);
 }
 
-static bool found_on(const struct bht_case *c, const struct bht_loop *loop)
-{
-	for (unsigned i = 0; i < c->d->n_findings; i++)
-		if (c->d->findings[i].loop.addr == loop->addr)
-			return true;
-	return false;
-}
-
 /* A loop in a state that no rule explained is not called healthy. */
 static void loop_reasons(struct bht_case *c, const struct bht_loop_status *s)
 {
@@ -51,7 +43,7 @@ static void loop_reasons(struct bht_case *c, const struct bht_loop_status *s)
 
 	c->d->n_running += s->activity == BHT_TURNING;
 	c->d->n_asleep += bht_waits(s);
-	if (found_on(c, loop))
+	if (bht_found_on(c, loop))
 		return;
 	if (s->activity == BHT_OWNER_UNKNOWN)
 		bht_reason(c, "loop \"%s\" was being polled by thread %u, which is gone", loop->name, loop->owner);

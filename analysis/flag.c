@@ -46,7 +46,7 @@ static void begins(struct bht_machines *m, struct bht_bh_machine *bh, struct bht
 	if (bh->pending)
 		bht_delay_measure(m, bh, loop, e);
 	bh->pending = false;
-	bht_execution_begins(loop, bh->addr, bhp_record_time(&e->r));
+	bht_execution_begins(m, loop, bh->addr, bhp_record_time(&e->r));
 }
 
 static void ends(struct bht_machines *m, struct bht_bh_machine *bh, struct bht_loop_machine *loop,

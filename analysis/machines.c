@@ -100,6 +100,7 @@ static int feed_loss(struct bht_machines *m, const struct bht_event *e)
 	uint64_t until = bhp_record_time(&e->r);
 
 	m->lost += bht_loss_count(e);
+	m->n_losses++;
 	m->losses[bht_loss_reason(e) & 7]++;
 	if (e->tid == 0) {
 		add_span(m, 0, until);

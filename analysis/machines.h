@@ -79,6 +79,8 @@ struct bht_loop_machine {
 	struct bht_event stolen;                    /* last accept by a thread that does not poll */
 	struct bht_event poll;                      /* last poll_begin or poll_end */
 	uint64_t executions;                        /* begun, ever */
+	uint64_t executions_lossy;                  /* those before the last loss of any thread */
+	unsigned n_losses;                          /* of all threads, when an execution began last */
 	uint64_t busy;                              /* ticks in outermost callbacks */
 	struct bht_execution open[BHT_OPEN_MAX];    /* begun and not ended, outermost first */
 	unsigned n_open;                            /* may be more than fit */
@@ -120,7 +122,8 @@ struct bht_machines {
 	uint64_t n_events;
 	uint64_t lost;               /* events known to be missing, all threads */
 	uint64_t all_complete_since; /* for every thread, from losses of no thread in particular */
-	unsigned losses[8];          /* loss events by enum bht_loss_why */
+	unsigned n_losses;           /* loss events */
+	unsigned losses[8];          /* the same by enum bht_loss_why */
 	struct bht_span_of_time span[BHT_LOSSES_MAX];
 	unsigned n_spans; /* the first covers all older ones when they did not fit */
 };
@@ -167,7 +170,7 @@ int bht_feed_bh(struct bht_machines *m, struct bht_bh_machine *bh, const struct 
 
 /* turn.c: an event about a loop. */
 int bht_feed_loop(struct bht_machines *m, const struct bht_event *e);
-void bht_execution_begins(struct bht_loop_machine *loop, uint64_t bh, uint64_t time);
+void bht_execution_begins(const struct bht_machines *m, struct bht_loop_machine *loop, uint64_t bh, uint64_t time);
 void bht_execution_ends(struct bht_loop_machine *loop, uint64_t bh, uint64_t time);
 
 /* delay.c: BH begins to be executed although its schedule waited. */

@@ -50,8 +50,12 @@ int bht_feed_loop(struct bht_machines *m, const struct bht_event *e)
 	return 0;
 }
 
-void bht_execution_begins(struct bht_loop_machine *loop, uint64_t bh, uint64_t time)
+void bht_execution_begins(const struct bht_machines *m, struct bht_loop_machine *loop, uint64_t bh, uint64_t time)
 {
+	if (loop->n_losses != m->n_losses) {
+		loop->n_losses = m->n_losses;
+		loop->executions_lossy = loop->executions;
+	}
 	loop->executions++;
 	if (loop->n_open < BHT_OPEN_MAX)
 		loop->open[loop->n_open] = (struct bht_execution){ bh, time, 0 };

@@ -4,6 +4,7 @@
 .PHONY: check soak aarch64 unit e2e sanitizers demo deps
 -include tests/museum/museum.mk
 -include tests/bench/bench.mk
+include tests/accuracy.mk tests/storm/storm.mk tests/fuzz/fuzz.mk
 include tests/lint.mk
 JOBS := $(shell nproc)
 

@@ -73,7 +73,7 @@ void bht_rule_nested(struct bht_case *c, const struct bht_loop_status *status, c
 		return;
 	if (bh)
 		look_at_bh(c, loop, bh);
-	else if (!c->d->n_findings)
+	else if (!bht_found_on(c, loop))
 		bht_reason(c,
 			   "loop \"%s\" sleeps in a poll that one of its callbacks made (depth %u); what that callback "
 			   "waits for cannot be seen",

@@ -21,7 +21,7 @@ void bht_rule_spinning(struct bht_case *c, const struct bht_loop_status *s, cons
 {
 	const struct bht_loop *loop = s->loop;
 
-	if (none || s->activity != BHT_ON_CPU)
+	if (none || s->activity != BHT_ON_CPU || bht_found_on(c, loop))
 		return;
 	/* One look, as at a core, cannot tell a callback from an endless one. */
 	if (loop->where < BHP_IN_BH || !c->ev->live || s->cpu_ns < BHT_SPINNING_MS * UINT64_C(1000000)) {

@@ -21,17 +21,23 @@ static struct bht_finding *starved(struct bht_case *c, const struct bht_loop *lo
 	return f;
 }
 
-/* Executions of others since the schedule, as the history has them; 0 when it
- * may lack the end of the wait. */
+/* Executions of others while it was due, in the part of the history that is
+ * complete: it shows neither an execution of this one nor that it was withdrawn
+ * or scheduled again. */
 static uint64_t overtaken_in_history(const struct bht_case *c, const struct bht_loop *loop, const struct bht_bh *bh)
 {
 	const struct bht_bh_machine *m = bht_machine_bh(c->m, bh->addr);
 	const struct bht_loop_machine *lm = bht_machine_loop(c->m, loop->addr);
+	uint64_t complete = bht_complete_since(c->m), effective = m ? bht_time(&m->effective) : 0;
 
-	if (!m || !lm || !m->pending || bht_time(&m->effective) < bh->last_run ||
-	    bht_complete_since(c->m) > bht_time(&m->effective))
+	if (!lm || lm->n_losses != c->m->n_losses)
 		return 0;
-	return lm->executions - m->others_before;
+	if (effective >= complete && effective >= bh->last_run && m && m->pending)
+		return lm->executions - m->others_before;
+	/* Or was it due before that part began, and all through it? */
+	if (effective >= complete || bh->last_run >= complete || (m && bht_time(&m->cancel) >= complete))
+		return 0;
+	return lm->executions - lm->executions_lossy;
 }
 
 static void overtaken(struct bht_case *c, const struct bht_loop_status *s, const struct bht_bh *bh)

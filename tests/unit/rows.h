@@ -16,11 +16,26 @@ struct outcome {
 	enum bht_confidence confidence;
 };
 
-#define HEALTHY		       { BHT_HEALTHY, BHT_RULES, 0 }
-#define UNDECIDABLE	       { BHT_UNDECIDABLE, BHT_RULES, 0 }
-#define LOST(rule, confidence) { BHT_LOST, BHT_RULE_##rule, BHT_##confidence }
-#define STUCK(rule, confidence) { BHT_STUCK, BHT_RULE_##rule, BHT_##confidence }
-#define LATE(rule, confidence) { BHT_LATE, BHT_RULE_##rule, BHT_##confidence }
+#define HEALTHY                                                                                                        \
+	{                                                                                                              \
+		BHT_HEALTHY, BHT_RULES, 0                                                                              \
+	}
+#define UNDECIDABLE                                                                                                    \
+	{                                                                                                              \
+		BHT_UNDECIDABLE, BHT_RULES, 0                                                                          \
+	}
+#define LOST(rule, confidence)                                                                                         \
+	{                                                                                                              \
+		BHT_LOST, BHT_RULE_##rule, BHT_##confidence                                                            \
+	}
+#define STUCK(rule, confidence)                                                                                        \
+	{                                                                                                              \
+		BHT_STUCK, BHT_RULE_##rule, BHT_##confidence                                                           \
+	}
+#define LATE(rule, confidence)                                                                                         \
+	{                                                                                                              \
+		BHT_LATE, BHT_RULE_##rule, BHT_##confidence                                                            \
+	}
 
 typedef void story_fn(struct story *s);
 
@@ -68,7 +83,9 @@ static inline void print_outcome(const char *row, const char *evidence, const ch
 	for (unsigned i = 0; i < 2; i++) {
 		const struct outcome *o = both_of_them[i];
 		print_message(" %s %s (%s %s)", i ? ", not" : "", bht_verdict_name(o->verdict),
-			      o->rule < BHT_RULES ? bht_rules[o->rule].id : o->rule > BHT_RULES ? "several" : "nothing",
+			      o->rule < BHT_RULES   ? bht_rules[o->rule].id
+			      : o->rule > BHT_RULES ? "several"
+						    : "nothing",
 			      bht_confidence_name(o->confidence));
 	}
 	print_message("\n");

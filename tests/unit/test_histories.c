@@ -201,7 +201,8 @@ static bool wrap_ring(struct story *s, uint32_t tid)
 		if (!mine || n++ >= cut)
 			s->event[kept++] = s->event[i];
 		else if (n == cut)
-			s->event[kept++] = bht_loss(bhp_record_time(&s->event[i].r) + 1, tid, BHT_LOSS_OVERWRITTEN, cut);
+			s->event[kept++] =
+				bht_loss(bhp_record_time(&s->event[i].r) + 1, tid, BHT_LOSS_OVERWRITTEN, cut);
 	}
 	s->n = kept;
 	return true;

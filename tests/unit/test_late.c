@@ -116,8 +116,8 @@ static void scheduled_as_it_woke(struct story *s)
 static void idle_schedule(struct story *s)
 {
 	woken(s, BHP_WOKE_TIMEOUT, producer_goes_on);
-	s->event[1].r = bhp_encode_schedule(
-		SET, &(struct bhp_schedule){ .loop = LOOP, .bh = BH, .kind = BHP_KIND_IDLE });
+	s->event[1].r =
+		bhp_encode_schedule(SET, &(struct bhp_schedule){ .loop = LOOP, .bh = BH, .kind = BHP_KIND_IDLE });
 }
 
 static void rescued(void **state)
@@ -204,8 +204,8 @@ static void woke_in_time(struct story *s)
 static void notified_late(struct story *s)
 {
 	slept(s, 600 * MS, 601 * MS);
-	s->event[2].r = bhp_encode_notify(
-		SET + 599 * MS, &(struct bhp_notify){ .loop = LOOP, .bh = BH, .notify_me = 1, .written = 1 });
+	s->event[2].r = bhp_encode_notify(SET + 599 * MS,
+					  &(struct bhp_notify){ .loop = LOOP, .bh = BH, .notify_me = 1, .written = 1 });
 }
 
 static void cancelled_and_scheduled_again(struct story *s)

@@ -489,9 +489,9 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(flag_race), cmocka_unit_test(closest_race_is_the_likely_one),
+		cmocka_unit_test(flag_race),    cmocka_unit_test(closest_race_is_the_likely_one),
 		cmocka_unit_test(notification), cmocka_unit_test(last_coalesced_is_not_blamed),
-		cmocka_unit_test(unheard), cmocka_unit_test(stranded),
+		cmocka_unit_test(unheard),      cmocka_unit_test(stranded),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

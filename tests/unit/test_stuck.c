@@ -458,9 +458,12 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(blocked),	    cmocka_unit_test(spinning),
-		cmocka_unit_test(holders_are_named), cmocka_unit_test(producer_stopped),
-		cmocka_unit_test(nested_poll),	    cmocka_unit_test(starved),
+		cmocka_unit_test(blocked),
+		cmocka_unit_test(spinning),
+		cmocka_unit_test(holders_are_named),
+		cmocka_unit_test(producer_stopped),
+		cmocka_unit_test(nested_poll),
+		cmocka_unit_test(starved),
 		cmocka_unit_test(starved_in_the_history),
 	};
 
