@@ -15,14 +15,6 @@ static uint64_t length(const struct bht_delay *d)
 	return time_of(&d->begin) - time_of(&d->schedule);
 }
 
-/* The notification that followed the schedule in its own thread. */
-static struct bht_event notify_of(const struct bht_bh_machine *bh)
-{
-	bool follows = bh->notify.tid == bh->effective.tid && time_of(&bh->notify) >= time_of(&bh->effective);
-
-	return follows ? bh->notify : (struct bht_event){ 0 };
-}
-
 /* The longest execution that reached into the gap. */
 static void blame(struct bht_delay *d, const struct bht_loop_machine *loop)
 {
@@ -42,7 +34,7 @@ static void blame(struct bht_delay *d, const struct bht_loop_machine *loop)
 static struct bht_delay delay_of(const struct bht_bh_machine *bh, const struct bht_loop_machine *loop,
 				 const struct bht_event *begin)
 {
-	struct bht_delay d = { .schedule = bh->effective, .notify = notify_of(bh), .begin = *begin };
+	struct bht_delay d = { .schedule = bh->effective, .notify = bh->answer, .begin = *begin };
 
 	if (time_of(&loop->wait_end) > time_of(&bh->effective))
 		d.wait_end = loop->wait_end;

@@ -134,6 +134,9 @@ static void conclude(struct bht_diagnosis *d)
 	if (d->n_findings) {
 		qsort(d->findings, d->n_findings, sizeof(*d->findings), worst_first);
 		d->verdict = bht_rules[d->findings[0].rule].verdict;
+		/* That something ran late says nothing of what may be lost. */
+		if (d->verdict == BHT_LATE && d->n_reasons)
+			d->verdict = BHT_UNDECIDABLE;
 	} else {
 		d->verdict = d->n_reasons ? BHT_UNDECIDABLE : BHT_HEALTHY;
 	}

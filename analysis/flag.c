@@ -15,7 +15,11 @@ static void made_anew(struct bht_bh_machine *bh, const struct bht_event *e)
 
 static void effective(struct bht_bh_machine *bh, const struct bht_loop_machine *loop, const struct bht_event *e)
 {
+	bh->muddled = bh->pending;
+	bh->served = bh->unpaid;
+	bh->unpaid = false;
 	bh->effective = *e;
+	bh->answer = (struct bht_event){ 0 };
 	bh->pending = true;
 	bh->others_before = loop->executions;
 	bh->busy_before = loop->busy;
@@ -39,13 +43,20 @@ static int scheduled(struct bht_bh_machine *bh, const struct bht_loop_machine *l
 	return f.ticket ? bht_ticket_announce(&bh->tickets, f.ticket, e, previous) : 0;
 }
 
+/* The flag was cleared: by an execution, a cancel or a delete. */
+static void cleared(struct bht_bh_machine *bh)
+{
+	bh->unpaid = !bh->pending;
+	bh->pending = bh->muddled = false;
+}
+
 static void begins(struct bht_machines *m, struct bht_bh_machine *bh, struct bht_loop_machine *loop,
 		   const struct bht_event *e)
 {
 	bh->begin = *e;
 	if (bh->pending)
 		bht_delay_measure(m, bh, loop, e);
-	bh->pending = false;
+	cleared(bh);
 	bht_execution_begins(m, loop, bh->addr, bhp_record_time(&e->r));
 }
 
@@ -76,13 +87,18 @@ int bht_feed_bh(struct bht_machines *m, struct bht_bh_machine *bh, const struct 
 	case BHP_ID_bh_cancel:
 	case BHP_ID_bh_delete:
 		bh->cancel = *e;
-		bh->pending = false;
+		if (bhp_decode_bh_cancel(&e->r).flags & BHP_FLAG_SCHEDULED)
+			cleared(bh);
+		else
+			bh->muddled |= bh->pending; /* before the schedule, or is that one over? */
 		break;
 	case BHP_ID_schedule:
 		r = scheduled(bh, loop, e, previous);
 		break;
 	case BHP_ID_notify:
 		bh->notify = *e;
+		if (e->tid == bh->effective.tid && !bhp_record_time(&bh->answer.r))
+			bh->answer = *e;
 		return 0; /* remembered as the loop's */
 	case BHP_ID_execute_begin:
 		begins(m, bh, loop, e);

@@ -132,29 +132,46 @@ uint64_t bht_complete_since(const struct bht_machines *m)
 	return since;
 }
 
-uint64_t bht_pollers_complete_since(const struct bht_machines *m, uint64_t loop, uint32_t owner)
+/* Nothing is known of a thread without any event. */
+static bool is_related(const struct bht_thread_machine *t, uint64_t loop, uint32_t owner, enum bht_relation least)
+{
+	return t->tid == owner || (least == BHT_USES && !t->loops.used) ||
+	       (uintptr_t)bht_map_get(&t->loops, loop) >= least;
+}
+
+static uint64_t complete_since(const struct bht_machines *m, uint64_t loop, uint32_t owner, enum bht_relation least)
 {
 	uint64_t since = m->all_complete_since;
 
 	BHT_MAP_EACH(&m->threads, e)
 	{
-		const struct bht_thread_machine *thread = e->value;
-		if ((thread->tid == owner || bht_map_get(&thread->polls, loop)) && thread->complete_since > since)
-			since = thread->complete_since;
+		const struct bht_thread_machine *t = e->value;
+		if (is_related(t, loop, owner, least) && t->complete_since > since)
+			since = t->complete_since;
 	}
 	return since;
 }
 
+uint64_t bht_related_complete_since(const struct bht_machines *m, uint64_t loop, uint32_t owner)
+{
+	return complete_since(m, loop, owner, BHT_USES);
+}
+
+uint64_t bht_pollers_complete_since(const struct bht_machines *m, uint64_t loop, uint32_t owner)
+{
+	return complete_since(m, loop, owner, BHT_POLLS);
+}
+
 /* --- threads -------------------------------------------------------------------------- */
 
-static int note_poller(struct bht_thread_machine *thread, const struct bht_event *e)
+/* Every event that has a loop keeps it in the same slot. */
+static int relate(struct bht_thread_machine *thread, const struct bht_event *e, enum bht_relation relation)
 {
 	uint64_t loop = bhp_get_LOOP(&e->r);
+	uintptr_t known = (uintptr_t)bht_map_get(&thread->loops, loop);
 
-	if (thread->polled == loop)
-		return 0;
-	thread->polled = loop;
-	return bht_map_get(&thread->polls, loop) ? 0 : bht_map_put(&thread->polls, loop, thread);
+	thread->known = loop;
+	return known >= relation ? 0 : bht_map_put(&thread->loops, loop, (void *)(uintptr_t)relation);
 }
 
 /* What the thread's schedules that wait for their notification make of E. One
@@ -202,14 +219,12 @@ static int feed_thread(struct bht_thread_machine *thread, const struct bht_event
 	switch (bht_event_id(e)) {
 	case BHP_ID_thread:
 		strncpy(thread->name, e->text ? e->text : "", BHP_TEXT_MAX);
-		break;
+		return 0;
 	case BHP_ID_poll_begin:
-	case BHP_ID_poll_end:
-	case BHP_ID_execute_begin:
 	case BHP_ID_wait_begin:
-		return note_poller(thread, e);
+		return relate(thread, e, BHT_POLLS);
 	}
-	return 0;
+	return thread->known == bhp_get_LOOP(&e->r) ? 0 : relate(thread, e, BHT_USES);
 }
 
 /* --- all of it ------------------------------------------------------------------------ */
@@ -278,7 +293,7 @@ void bht_machines_free(struct bht_machines *m)
 	free(e->value);
 	BHT_MAP_EACH(&m->threads, e)
 	{
-		bht_map_free(&((struct bht_thread_machine *)e->value)->polls);
+		bht_map_free(&((struct bht_thread_machine *)e->value)->loops);
 		free(e->value);
 	}
 	bht_map_free(&m->bhs);

@@ -53,11 +53,16 @@ struct bht_bh_machine {
 	uint64_t coalesced_previous, unannounced_previous; /* as in struct bht_ticket */
 	struct bht_event begin, end;                       /* last execution */
 	struct bht_event notify;                           /* last notification for it */
+	struct bht_event answer;                           /* that followed the effective schedule in its thread */
 	struct bht_event cancel;                           /* last cancel or delete */
 	bool pending;                                      /* neither run nor withdrawn since the effective schedule */
-	uint64_t others_before;                            /* executions of the loop before the effective schedule */
-	uint64_t busy_before;                              /* its time in callbacks before that */
-	uint64_t consumed;                                 /* tickets, ever */
+	/* A thread may lose the CPU between its exchange and its record. So an
+	 * effective schedule may be one that was run before it was recorded,
+	 * when that execution had none; and of two in a row one was. */
+	bool unpaid, served, muddled;
+	uint64_t others_before; /* executions of the loop before the effective schedule */
+	uint64_t busy_before;   /* its time in callbacks before that */
+	uint64_t consumed;      /* tickets, ever */
 	struct bht_tickets tickets;
 	uint64_t slowest_gap;      /* ticks of the one below */
 	struct bht_delay slowest;  /* longest from schedule to execution */
@@ -90,13 +95,16 @@ struct bht_loop_machine {
 	char name[BHP_NAME_SIZE];
 };
 
+/* What a thread has to do with a loop. */
+enum bht_relation { BHT_USES = 1, BHT_POLLS = 2 };
+
 struct bht_thread_machine {
 	uint32_t tid;
 	char name[BHP_TEXT_MAX + 1];
 	uint64_t last;           /* time of its last event */
 	uint64_t complete_since; /* nothing is missing from here on; 0: from its beginning */
-	uint64_t polled;         /* the loop it polled last */
-	struct bht_map polls;    /* loops it was seen polling, key = value = address */
+	uint64_t known;          /* the loop of its last event */
+	struct bht_map loops;    /* that its events are about: key = address, value = enum bht_relation */
 	/* Effective schedules that it has not notified. A signal handler may
 	 * come in between, so some of its next events prove nothing. */
 	struct {
@@ -139,7 +147,12 @@ struct bht_thread_machine *bht_machine_thread(const struct bht_machines *m, uint
 /* From which time on the history of all threads is complete. */
 uint64_t bht_complete_since(const struct bht_machines *m);
 
-/* The same for the threads that poll LOOP: OWNER and those seen polling it. */
+/* The same for those that have to do with LOOP: OWNER and those with an event
+ * about it. A thread whose recorded events are all about other loops is taken
+ * for a stranger: busy strangers overwrite their history all the time. */
+uint64_t bht_related_complete_since(const struct bht_machines *m, uint64_t loop, uint32_t owner);
+
+/* The same for those that poll it. */
 uint64_t bht_pollers_complete_since(const struct bht_machines *m, uint64_t loop, uint32_t owner);
 
 /* Whether no event of any thread can be missing between the two times. */

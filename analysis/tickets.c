@@ -117,8 +117,7 @@ int bht_ticket_consume(struct bht_tickets *t, uint64_t number)
 {
 	bool first = t->n && bht_ticket_number(t, 0) == number;
 
-	if (!first && !t->unsorted && number <= t->let_go)
-		return 0;
+	/* Below what was let go there may be another producer's, not announced yet. */
 	size_t i = first ? 0 : find(t, number);
 	if (i == t->n)
 		return consumed_early(t, number);

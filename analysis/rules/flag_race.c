@@ -88,9 +88,21 @@ static void describe(struct bht_case *c, struct bht_finding *f, const struct bht
 	bht_witness_fill(c, f);
 }
 
+/* Whether a cancel may have withdrawn that work: any but the loop's own, which
+ * looks at the work again, unless the flag was read after it. */
+static bool withdrawn(const struct bht_case *c, const struct bht_loop *loop, const struct bht_bh_machine *m,
+		      const struct suspect *s)
+{
+	uint64_t at = bht_time(&m->cancel);
+
+	if (!at || at + c->m->error < s->previous)
+		return false;
+	return m->cancel.tid != loop->owner || at > bht_time(s->schedule) + c->m->race_window;
+}
+
 /* The open ticket that only this race explains. */
-static bool find_ticket(const struct bht_case *c, const struct bht_bh *bh, const struct bht_bh_machine *m,
-			struct suspect *found)
+static bool find_ticket(const struct bht_case *c, const struct bht_loop *loop, const struct bht_bh *bh,
+			const struct bht_bh_machine *m, struct suspect *found)
 {
 	bool any = false;
 
@@ -98,7 +110,8 @@ static bool find_ticket(const struct bht_case *c, const struct bht_bh *bh, const
 		const struct bht_ticket *t = bht_ticket(&m->tickets, i);
 		struct suspect s = suspect_of(c, bh, m, &t->schedule, t->previous, bht_ticket_number(&m->tickets, i));
 
-		if (bhp_decode_schedule(&t->schedule.r).seen == 0 || s.order == BHT_LONG_BEFORE)
+		if (bhp_decode_schedule(&t->schedule.r).seen == 0 || s.order == BHT_LONG_BEFORE ||
+		    withdrawn(c, loop, m, &s))
 			continue;
 		if (!any || bhp_record_time(&t->schedule.r) > bhp_record_time(&found->schedule->r))
 			*found = s;
@@ -108,19 +121,16 @@ static bool find_ticket(const struct bht_case *c, const struct bht_bh *bh, const
 }
 
 /*
- * Whether a consume of the ticket could be missing. It may be stamped before
- * the schedule: the producer can lose the CPU between its exchange and its
- * record. So nothing may be missing since the producer's event before; if
- * something is, but not within the race window, only such a preemption remains.
+ * Whether a consume of the ticket, or a cancel, could be missing. A consume may
+ * be stamped before the schedule: the producer can lose the CPU between its
+ * exchange and its record. So nothing may be missing since the producer's event
+ * before.
  */
 static bool sure(struct bht_case *c, const struct bht_loop *loop, const struct suspect *s,
 		 enum bht_confidence *confidence)
 {
-	uint64_t since = bht_pollers_complete_since(c->m, loop->addr, loop->owner);
-	uint64_t at = bhp_record_time(&s->schedule->r);
-
-	*confidence = since <= s->previous ? BHT_PROVED : BHT_CONSISTENT;
-	return since <= s->previous || since + bht_ticks(c->ev, BHT_RACE_WINDOW_NS) <= at;
+	*confidence = bht_complete_since(c->m) <= s->previous ? BHT_PROVED : BHT_CONSISTENT;
+	return bht_related_complete_since(c->m, loop->addr, loop->owner) <= s->previous;
 }
 
 /* Whether the tickets decide. */
@@ -131,12 +141,12 @@ static bool with_ticket(struct bht_case *c, const struct bht_loop *loop, const s
 	struct suspect s = { 0 };
 
 	/* A program that never consumes says nothing by not consuming. */
-	if (!m || !m->consumed || !find_ticket(c, bh, m, &s))
+	if (!m || !m->consumed || !find_ticket(c, loop, bh, m, &s))
 		return false;
 	if (!sure(c, loop, &s, &confidence)) {
 		bht_reason(c,
-			   "ticket %llu of bottom half \"%s\" was not seen to be consumed, but the history of the "
-			   "loop's thread is incomplete since then",
+			   "ticket %llu of bottom half \"%s\" was not seen to be consumed, but the history is "
+			   "incomplete since then",
 			   (unsigned long long)s.ticket, bh->name);
 		return true;
 	}
@@ -152,7 +162,7 @@ static void without_ticket(struct bht_case *c, const struct bht_loop *loop, cons
 	uint64_t window = bht_ticks(c->ev, BHT_RACE_WINDOW_NS);
 	uint64_t begin = last_begin(bh, m);
 
-	if (!c->history || begin < window + bht_complete_since(c->m)) {
+	if (!c->history || begin < window + bht_related_complete_since(c->m, loop->addr, loop->owner)) {
 		bht_reason(c, "bottom half \"%s\" looks idle, but its loop does not state a full barrier and %s",
 			   bh->name,
 			   c->m->n_events ? "schedules since its last execution may be missing from the history"

@@ -8,6 +8,9 @@
 
 #include "case.h"
 
+/* Longer than a thread that lost the CPU has to wait for it. */
+enum { SLICE_NS = 10 * 1000 * 1000 };
+
 /* The schedule that set the flag, and the notification that followed it. */
 struct clue {
 	const struct bht_loop *loop;
@@ -122,7 +125,7 @@ static void written(struct bht_case *c, const struct clue *k, const struct bht_e
 			   "recorded: fd-unwatched, kernel-lost-wake, or a wakeup that is on its way; the count of the "
 			   "eventfd and the epoll set, which would decide, are kernel state that this evidence lacks",
 			   k->bh->name, k->loop->name);
-	else if (bht_complete_since(c->m) > bht_time(write))
+	else if (bht_related_complete_since(c->m, k->loop->addr, k->loop->owner) > bht_time(write))
 		bht_reason(
 			c,
 			"the eventfd of loop \"%s\" was written and is 0 again, but who cleared it may be missing from "
@@ -274,6 +277,31 @@ static const struct bht_event *setter(const struct bht_bh *bh, const struct bht_
 	return notified && bht_time(urgent) > bht_time(&m->effective) ? urgent : NULL;
 }
 
+/* Whether a thread may have set the flag and not recorded it yet. */
+static bool someone_on_its_way(const struct bht_case *c)
+{
+	const struct bht_sample *s = &c->ev->last;
+
+	for (size_t i = 0; i < s->n_threads; i++)
+		if (s->threads[i].state == '?' || !bht_thread_still(c->ev, &s->threads[i]))
+			return true;
+	return false;
+}
+
+/* Whether the pending schedule may have been run before it was recorded: its
+ * thread had lost the CPU in between. Then it is the setter only if no other one
+ * can be missing. */
+static bool maybe_run(const struct bht_case *c, const struct clue *k)
+{
+	uint64_t since = bht_related_complete_since(c->m, k->loop->addr, k->loop->owner);
+	bool soon = bht_time(&k->m->effective) < k->bh->last_run + bht_ticks(c->ev, SLICE_NS);
+	bool seen = since == 0 && bht_time(&k->m->begin) == k->bh->last_run;
+
+	if (!k->m->served && (!soon || seen))
+		return false;
+	return someone_on_its_way(c) || since > k->bh->last_run;
+}
+
 /* Whether the history shows who set the flag; if not, says what is known. */
 static bool find_setter(struct bht_case *c, struct clue *k)
 {
@@ -281,11 +309,12 @@ static bool find_setter(struct bht_case *c, struct clue *k)
 	const struct bht_thread_machine *t = e && bht_time(e) ? bht_machine_thread(c->m, e->tid) : NULL;
 
 	/* Not older than the last execution: that one's schedule is gone. */
-	if (t && k->m->pending && bht_time(e) >= k->bh->last_run && t->complete_since <= bht_time(e)) {
+	if (t && k->m->pending && !k->m->muddled && !maybe_run(c, k) && bht_time(e) >= k->bh->last_run &&
+	    t->complete_since <= bht_time(e)) {
 		k->schedule = e;
 		return true;
 	}
-	if (k->m && k->lm && c->history && bht_complete_since(c->m) <= k->bh->last_run)
+	if (k->m && k->lm && c->history && !k->m->pending && bht_complete_since(c->m) <= k->bh->last_run)
 		set_by_nobody(c, k);
 	else
 		bht_reason(
@@ -307,8 +336,10 @@ void bht_rule_notification(struct bht_case *c, const struct bht_loop_status *sta
 	k.lm = bht_machine_loop(c->m, loop->addr);
 	if (!find_setter(c, &k) || bht_held_outside(c, loop, bht_time(k.schedule)))
 		return;
-	if (k.m->notify.tid == k.schedule->tid && bht_time(&k.m->notify) >= bht_time(k.schedule))
+	if (k.schedule != &k.m->effective)
 		k.notify = &k.m->notify;
+	else if (bht_time(&k.m->answer))
+		k.notify = &k.m->answer;
 	struct bhp_notify n = k.notify ? bhp_decode_notify(&k.notify->r) : (struct bhp_notify){ 0 };
 
 	if (!k.notify)
