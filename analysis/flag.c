@@ -13,11 +13,16 @@ static void made_anew(struct bht_bh_machine *bh, const struct bht_event *e)
 	strncpy(bh->name, e->text ? e->text : "", sizeof(bh->name) - 1);
 }
 
-static void effective(struct bht_bh_machine *bh, const struct bht_loop_machine *loop, const struct bht_event *e)
+static void effective(const struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_loop_machine *loop,
+		      const struct bht_event *e, uint64_t previous)
 {
+	/* Its exchange lies after its thread's event before. */
+	bool after = previous >= bh->cleared + (bh->cancel.tid == e->tid ? 0 : m->error);
+
 	bh->muddled = bh->pending;
-	bh->served = bh->unpaid;
-	bh->unpaid = false;
+	bh->served = bh->debt != BHT_NO_DEBT && !after;
+	if (bh->served || bh->debt == BHT_PERHAPS_A_DEBT)
+		bh->debt = BHT_NO_DEBT;
 	bh->effective = *e;
 	bh->answer = (struct bht_event){ 0 };
 	bh->pending = true;
@@ -25,13 +30,13 @@ static void effective(struct bht_bh_machine *bh, const struct bht_loop_machine *
 	bh->busy_before = loop->busy;
 }
 
-static int scheduled(struct bht_bh_machine *bh, const struct bht_loop_machine *loop, const struct bht_event *e,
-		     uint64_t previous)
+static int scheduled(const struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_loop_machine *loop,
+		     const struct bht_event *e, uint64_t previous)
 {
 	struct bhp_schedule f = bhp_decode_schedule(&e->r);
 
 	if (f.seen == 0) {
-		effective(bh, loop, e);
+		effective(m, bh, loop, e, previous);
 	} else {
 		bh->coalesced = *e;
 		bh->coalesced_previous = previous;
@@ -44,10 +49,16 @@ static int scheduled(struct bht_bh_machine *bh, const struct bht_loop_machine *l
 }
 
 /* The flag was cleared: by an execution, a cancel or a delete. */
-static void cleared(struct bht_bh_machine *bh)
+static void cleared(const struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_event *e)
 {
-	bh->unpaid = !bh->pending;
-	bh->pending = bh->muddled = false;
+	uint64_t now = bhp_record_time(&e->r);
+
+	if (!bh->pending || bh->served) {
+		bool certain = bht_lossless(m, bh->cleared, now) && (bh->cleared || !m->n_losses);
+		bh->debt = certain || bh->debt == BHT_A_DEBT ? BHT_A_DEBT : BHT_PERHAPS_A_DEBT;
+	}
+	bh->pending = bh->muddled = bh->served = false;
+	bh->cleared = now;
 }
 
 static void begins(struct bht_machines *m, struct bht_bh_machine *bh, struct bht_loop_machine *loop,
@@ -56,7 +67,7 @@ static void begins(struct bht_machines *m, struct bht_bh_machine *bh, struct bht
 	bh->begin = *e;
 	if (bh->pending)
 		bht_delay_measure(m, bh, loop, e);
-	cleared(bh);
+	cleared(m, bh, e);
 	bht_execution_begins(m, loop, bh->addr, bhp_record_time(&e->r));
 }
 
@@ -66,6 +77,7 @@ static void ends(struct bht_machines *m, struct bht_bh_machine *bh, struct bht_l
 	uint64_t begin = bhp_decode_execute_end(&e->r).begin;
 
 	bh->end = *e;
+	bh->cleared = bhp_record_time(&e->r);
 	bht_execution_ends(loop, bh->addr, bhp_record_time(&e->r));
 	/* Whatever was announced long before it began, it has seen. */
 	if (begin > m->race_window)
@@ -88,12 +100,12 @@ int bht_feed_bh(struct bht_machines *m, struct bht_bh_machine *bh, const struct 
 	case BHP_ID_bh_delete:
 		bh->cancel = *e;
 		if (bhp_decode_bh_cancel(&e->r).flags & BHP_FLAG_SCHEDULED)
-			cleared(bh);
+			cleared(m, bh, e);
 		else
 			bh->muddled |= bh->pending; /* before the schedule, or is that one over? */
 		break;
 	case BHP_ID_schedule:
-		r = scheduled(bh, loop, e, previous);
+		r = scheduled(m, bh, loop, e, previous);
 		break;
 	case BHP_ID_notify:
 		bh->notify = *e;

@@ -56,10 +56,13 @@ struct bht_bh_machine {
 	struct bht_event answer;                           /* that followed the effective schedule in its thread */
 	struct bht_event cancel;                           /* last cancel or delete */
 	bool pending;                                      /* neither run nor withdrawn since the effective schedule */
-	/* A thread may lose the CPU between its exchange and its record. So an
-	 * effective schedule may be one that was run before it was recorded,
-	 * when that execution had none; and of two in a row one was. */
-	bool unpaid, served, muddled;
+	/* A thread may lose the CPU between its exchange and its record. So a
+	 * clear without a schedule before it is a debt: the schedule is recorded
+	 * later (then it was served already when it was), or not yet, or lost. Of
+	 * two effective schedules in a row one was served, too. */
+	enum bht_debt { BHT_NO_DEBT, BHT_PERHAPS_A_DEBT, BHT_A_DEBT } debt;
+	bool served, muddled;
+	uint64_t cleared;       /* when the flag was cleared last, at the latest */
 	uint64_t others_before; /* executions of the loop before the effective schedule */
 	uint64_t busy_before;   /* its time in callbacks before that */
 	uint64_t consumed;      /* tickets, ever */

@@ -113,7 +113,7 @@ static void written(struct bht_case *c, const struct clue *k, const struct bht_e
 {
 	const struct bht_loop_machine *lm = k->lm;
 	/* It is recorded after it was written: a thief may be quicker. */
-	uint64_t since = write == k->notify ? bht_time(k->schedule) : bht_time(write) - c->m->error;
+	uint64_t since = bht_time(write == k->notify ? k->schedule : write) + c->m->error;
 
 	if (bht_time(&lm->stolen) > since)
 		stolen(c, k, write, &lm->stolen);
@@ -277,13 +277,31 @@ static const struct bht_event *setter(const struct bht_bh *bh, const struct bht_
 	return notified && bht_time(urgent) > bht_time(&m->effective) ? urgent : NULL;
 }
 
-/* Whether a thread may have set the flag and not recorded it yet. */
-static bool someone_on_its_way(const struct bht_case *c)
+/* How many threads may have done something that they have not recorded yet. Of a
+ * process that was killed only that it may be one: of two nobody would know. */
+static unsigned on_their_way(const struct bht_case *c)
 {
 	const struct bht_sample *s = &c->ev->last;
+	unsigned n = 0;
 
+	if (c->ev->origin == BHT_FROM_RINGS)
+		return 1;
 	for (size_t i = 0; i < s->n_threads; i++)
-		if (s->threads[i].state == '?' || !bht_thread_still(c->ev, &s->threads[i]))
+		n += !bht_thread_still(c->ev, &s->threads[i]);
+	return n;
+}
+
+/* Whether the work that the pending schedule announced was not consumed: then no
+ * execution has served it. */
+static bool ticket_open(const struct bht_case *c, const struct clue *k)
+{
+	const struct bht_tickets *t = &k->m->tickets;
+	uint64_t at = bht_time(&k->m->effective);
+
+	if (!k->m->consumed || bht_pollers_complete_since(c->m, k->loop->addr, k->loop->owner) > at)
+		return false;
+	for (size_t i = t->n; i-- > 0;)
+		if (bht_time(&bht_ticket(t, i)->schedule) == at)
 			return true;
 	return false;
 }
@@ -295,11 +313,15 @@ static bool maybe_run(const struct bht_case *c, const struct clue *k)
 {
 	uint64_t since = bht_related_complete_since(c->m, k->loop->addr, k->loop->owner);
 	bool soon = bht_time(&k->m->effective) < k->bh->last_run + bht_ticks(c->ev, SLICE_NS);
-	bool seen = since == 0 && bht_time(&k->m->begin) == k->bh->last_run;
+	bool seen = bht_time(&k->m->begin) == k->bh->last_run;
 
-	if (!k->m->served && (!soon || seen))
+	/* Another one is not recorded yet; or one may have withdrawn it, and
+	 * another have set the flag again. */
+	if (k->m->debt == BHT_A_DEBT || on_their_way(c) > 1)
+		return true;
+	if ((!k->m->served && seen && (!soon || since == 0)) || ticket_open(c, k))
 		return false;
-	return someone_on_its_way(c) || since > k->bh->last_run;
+	return on_their_way(c) || since > k->bh->last_run;
 }
 
 /* Whether the history shows who set the flag; if not, says what is known. */
@@ -314,7 +336,12 @@ static bool find_setter(struct bht_case *c, struct clue *k)
 		k->schedule = e;
 		return true;
 	}
-	if (k->m && k->lm && c->history && !k->m->pending && bht_complete_since(c->m) <= k->bh->last_run)
+	if (t && k->m->pending && bht_time(e) >= k->bh->last_run)
+		bht_reason(c,
+			   "bottom half \"%s\" is scheduled, but the schedule recorded last may be one that was run "
+			   "before",
+			   k->bh->name);
+	else if (k->m && k->lm && c->history && !k->m->pending && bht_complete_since(c->m) <= k->bh->last_run)
 		set_by_nobody(c, k);
 	else
 		bht_reason(

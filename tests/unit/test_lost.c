@@ -252,6 +252,14 @@ static void upgraded_and_skipped(struct story *s)
 	tell(s, PRODUCER, 1000100, notify, .loop = LOOP, .bh = BH, .notify_me = BHP_LOOP_AWAKE);
 }
 
+/* One of the two was run before it was recorded: which? */
+static void set_twice(struct story *s)
+{
+	not_notified(s);
+	tell(s, OTHER, 1020000, schedule, .loop = LOOP, .bh = BH, .seen = 0);
+	tell(s, OTHER, 1020100, notify, .loop = LOOP, .bh = BH, .notify_me = BHP_LOOP_AWAKE);
+}
+
 /* Who finds the flag set later has nothing to notify. */
 static void upgraded_then_coalesced(struct story *s)
 {
@@ -310,6 +318,14 @@ static void last_coalesced_is_not_blamed(void **state)
 	upgraded_then_coalesced(s);
 	struct outcome o = outcome_of(s);
 	assert_true(o.verdict == BHT_UNDECIDABLE || o.rule == BHT_RULE_NOTIFY_SKIPPED);
+}
+
+static void of_two_that_set_it_none_is_blamed(void **state)
+{
+	struct story *s = *state;
+
+	set_twice(s);
+	assert_int_equal(outcome_of(s).verdict, BHT_UNDECIDABLE);
 }
 
 /* --- fd-unwatched, kernel-lost-wake ------------------------------------------------------- */
@@ -489,9 +505,13 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(flag_race),    cmocka_unit_test(closest_race_is_the_likely_one),
-		cmocka_unit_test(notification), cmocka_unit_test(last_coalesced_is_not_blamed),
-		cmocka_unit_test(unheard),      cmocka_unit_test(stranded),
+		cmocka_unit_test(flag_race),
+		cmocka_unit_test(closest_race_is_the_likely_one),
+		cmocka_unit_test(notification),
+		cmocka_unit_test(last_coalesced_is_not_blamed),
+		cmocka_unit_test(of_two_that_set_it_none_is_blamed),
+		cmocka_unit_test(unheard),
+		cmocka_unit_test(stranded),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
