@@ -270,9 +270,12 @@ static void site_open(struct site *s)
 	need(s->end && s->tick && s->anybody && s->bell[NESTED_MAX - 1], "a timer");
 	need(pipe2(s->mail, O_NONBLOCK | O_CLOEXEC) == 0, "a pipe");
 	need(bh_fd_new(s->loop, s->mail[0], POLLIN, receive, s) != NULL, "a handler");
-	s->mail_read = s->oneshots_run = s->mail_sent = s->oneshots = 0;
+	s->mail_read = s->oneshots_run = 0;
+	atomic_store(&s->mail_sent, 0);
+	atomic_store(&s->oneshots, 0);
 	s->over = false;
-	bh_timer_set(s->tick, bh_now_ns());
+	if (chance(2))
+		bh_timer_set(s->tick, bh_now_ns());
 	bh_timer_set(s->end, bh_now_ns() + (10 + chance(1500)) * MS);
 	atomic_store(&s->born_ns, bh_now_ns());
 	set_open(s, true);
@@ -478,7 +481,8 @@ static void watch(void)
 {
 	uint64_t now = bh_now_ns();
 
-	active = 1 + (unsigned)(now / (1000 * MS)) % PRODUCERS;
+	/* Now and then nobody, so that loops sleep with all their work done. */
+	active = (unsigned)(now / (700 * MS)) % (PRODUCERS + 1);
 	for (unsigned i = 0; i < SITES; i++)
 		if (now > sites[i].born_ns && now - sites[i].born_ns > LOST_SECONDS * 1000 * MS)
 			lost("the end of a site", 1, 0);

@@ -3,11 +3,13 @@
 # which has a short one (tests/e2e/storm.sh). SCHEDULES=N as in tests/storm/run.
 # Included by tests/tests.mk.
 
-STORM := $(OUT)/storm/storm
+STORM := $(OUT)/storm/storm $(OUT)/storm/lossy
 
-$(OUT)/storm/storm: $(OUT)/obj/exe/tests/storm/storm.o $(OUT)/libbh.a
+$(STORM): $(OUT)/storm/%: $(OUT)/obj/exe/tests/storm/%.o
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -ljansson -ldw -lelf -lpthread -o $@
+$(OUT)/storm/storm: $(OUT)/libbh.a
+$(OUT)/storm/lossy: $(OUT)/libanalysis.a
 
 .PHONY: storm storm-programs
 storm-programs: $(STORM)
