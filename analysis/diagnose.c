@@ -9,13 +9,15 @@ static bht_rule_fn *const rules[] = { bht_rule_flag_race, bht_rule_notification,
 
 enum { N_RULES = sizeof(rules) / sizeof(rules[0]) };
 
-static int feed_all(struct bht_machines *m, struct bht_source *history)
+static int feed_all(struct bht_machines *m, struct bht_source *history, uint64_t until)
 {
 	struct bht_event e[BHT_BATCH];
 	int n, r;
 
 	while ((n = history->next(history, e, BHT_BATCH)) > 0) {
 		for (int i = 0; i < n; i++) {
+			if (bht_time(&e[i]) > until && bht_event_id(&e[i]) != BHT_ID_LOSS)
+				continue;
 			r = bht_machines_feed(m, &e[i]);
 			if (r != 0)
 				return r;
@@ -150,7 +152,7 @@ int bht_diagnose(const struct bht_evidence *ev, struct bht_source *history, uint
 	int r;
 
 	*d = (struct bht_diagnosis){ .n_loops = (unsigned)ev->last.n_loops, .n_bhs = (unsigned)ev->last.n_bhs };
-	r = history ? feed_all(&m, history) : 0;
+	r = history ? feed_all(&m, history, ev->history_until ? ev->history_until : UINT64_MAX) : 0;
 	if (r == 0) {
 		d->n_events = m.n_events;
 		r = look_at_all(&c);

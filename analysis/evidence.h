@@ -108,6 +108,8 @@ struct bht_evidence {
 	bool live; /* two samples; otherwise only last */
 	struct bht_sample first;
 	struct bht_sample last;
+	uint64_t
+		history_until; /* what is later in the history does not count: some threads have no more; 0: all does */
 	double ticks_per_ns;
 	double clock_error_ns;        /* no two events closer than this are ordered by time alone */
 	char *unseen[BHT_UNSEEN_MAX]; /* sentences: what could not be seen, and why; owned */

@@ -331,7 +331,7 @@ static bool find_setter(struct bht_case *c, struct clue *k)
 	const struct bht_thread_machine *t = e && bht_time(e) ? bht_machine_thread(c->m, e->tid) : NULL;
 
 	/* Not older than the last execution: that one's schedule is gone. */
-	if (t && k->m->pending && !k->m->muddled && !maybe_run(c, k) && bht_time(e) >= k->bh->last_run &&
+	if (t && k->lm && k->m->pending && !k->m->muddled && !maybe_run(c, k) && bht_time(e) >= k->bh->last_run &&
 	    t->complete_since <= bht_time(e)) {
 		k->schedule = e;
 		return true;

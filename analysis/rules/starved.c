@@ -45,7 +45,7 @@ static void overtaken(struct bht_case *c, const struct bht_loop_status *s, const
 	const struct bht_loop *loop = s->loop;
 	const struct bht_bh *by = NULL;
 	bool still = bht_still_due(c->ev, bh);
-	uint64_t seen = still ? bht_overtaken(c->ev, bh, &by) : 0;
+	uint64_t seen = still && s->first ? bht_overtaken(c->ev, bh, &by) : 0;
 	uint64_t recorded = still || !c->ev->live ? overtaken_in_history(c, loop, bh) : 0;
 
 	if (seen < BHT_STARVED_RUNS && recorded < BHT_STARVED_RUNS) {
@@ -62,8 +62,8 @@ static void overtaken(struct bht_case *c, const struct bht_loop_status *s, const
 			 "It was scheduled in both samples and not executed in between, while the loop made %llu turns "
 			 "and "
 			 "executed \"%s\" %llu times.",
-			 (unsigned long long)(loop->iteration - bht_sample_loop(&c->ev->first, loop->addr)->iteration),
-			 by->name, (unsigned long long)seen);
+			 (unsigned long long)(loop->iteration - s->first->iteration), by->name,
+			 (unsigned long long)seen);
 	else if (f)
 		snprintf(f->detail, sizeof(f->detail),
 			 "Since it was scheduled the loop has executed other bottom halves %llu times, and never this "

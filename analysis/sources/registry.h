@@ -15,7 +15,7 @@
 enum {
 	BHT_ROOTS_MAX = 16, /* copies of the kit in one process */
 	BHT_RINGS_MAX = 65536,
-	BHT_OBJECTS_MAX = 4 << 20, /* loops or bottom halves */
+	BHT_OBJECTS_MAX = 1 << 19, /* loops or bottom halves */
 	BHT_CHUNKS_MAX = 4096
 };
 

@@ -104,8 +104,7 @@ struct bht_flight {
 	struct bht_rings *rings[BHT_ROOTS_MAX];
 	unsigned n_rings;
 	struct bht_tids tids;
-	uint64_t begun; /* when the first ring was copied */
-	uint64_t end;   /* no loss is later */
+	uint64_t end; /* no loss is later */
 };
 
 void bht_flight_free(struct bht_flight *flight)
@@ -150,7 +149,10 @@ struct bht_flight *bht_roots_flight(struct bht_memory *mem, struct bht_roots *ro
 		errno = -bht_refuse(refusal, -ENOMEM, 0, "history: no memory");
 		return NULL;
 	}
-	flight->begun = clock ? clock() : UINT64_MAX;
+	/* A running target's rings are copied one after the other: of what
+	 * happens meanwhile, some threads' events will be there and those of
+	 * others not. */
+	ev->history_until = clock ? clock() : 0;
 	flight->end = UINT64_MAX;
 	int rc = copy_rings(mem, roots, clock, ev, flight, refusal);
 	if (!rc)
@@ -230,30 +232,15 @@ void bht_flight_end(struct bht_flight *flight, uint64_t end)
 	flight->end = end;
 }
 
-/* Whether E is to be shown. A running target's rings are copied one after the
- * other: of what happened meanwhile, some threads' events are there and those
- * of others are not. So the history ends where that began. */
-static bool belongs(const struct bht_flight *flight, struct bht_event *e)
-{
-	if (bht_event_id(e) != BHT_ID_LOSS)
-		return bhp_record_time(&e->r) <= flight->begun;
-	if (bhp_record_time(&e->r) > flight->end)
-		e->r.word[0] = flight->end;
-	return true;
-}
-
 static int flight_next(struct bht_source *source, struct bht_event *e, unsigned max)
 {
 	struct bht_flight *flight = (struct bht_flight *)source;
-	int n, kept = 0;
+	const int n = flight->merged->next(flight->merged, e, max);
 
-	do {
-		n = flight->merged->next(flight->merged, e, max);
-		for (int i = 0; i < n; i++)
-			if (belongs(flight, &e[i]))
-				e[kept++] = e[i];
-	} while (n > 0 && !kept);
-	return kept ? kept : n;
+	for (int i = 0; i < n; i++)
+		if (bht_event_id(&e[i]) == BHT_ID_LOSS && e[i].r.word[0] > flight->end)
+			e[i].r.word[0] = flight->end;
+	return n;
 }
 
 static void flight_close(struct bht_source *source)

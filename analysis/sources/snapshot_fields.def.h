@@ -10,8 +10,8 @@
  */
 /* clang-format off */
 BHT_LINE_BEGIN(evidence, bht_evidence)
-	BHT_F(u, pid) BHT_F(s, command) BHT_F(f, ticks_per_ns) BHT_F(f, clock_error_ns) BHT_F(u, stopped_us)
-	BHT_F(u, read_us)
+	BHT_F(u, pid) BHT_F(s, command) BHT_F(u, history_until) BHT_F(f, ticks_per_ns) BHT_F(f, clock_error_ns)
+	BHT_F(u, stopped_us) BHT_F(u, read_us)
 BHT_LINE_END
 
 BHT_LINE_BEGIN(sample, bht_sample)

@@ -63,7 +63,7 @@ void fuzz_image_open(struct fuzz_image *image, struct fuzz_input *in);
 /*
  * The input is a list of files: name up to a NUL, length (4 bytes), bytes. They
  * are written into a directory in memory, whose path this gives; the same one
- * each time. False when a name cannot be one.
+ * each time. A name that cannot be one ends the list.
  */
 const char *fuzz_directory(struct fuzz_input *in);
 

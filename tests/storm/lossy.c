@@ -123,13 +123,18 @@ static void dropping_close(struct bht_source *source)
 
 /* --- looking ----------------------------------------------------------------------- */
 
+static void forget(struct recording *all)
+{
+	while (all->n)
+		free((char *)all->event[--all->n].text);
+}
+
 static void record(struct recording *all, struct bht_source *history)
 {
 	struct bht_event e[BHT_BATCH];
 	int n;
 
-	while (all->n)
-		free((char *)all->event[--all->n].text);
+	forget(all);
 	while ((n = history->next(history, e, BHT_BATCH)) > 0) {
 		if (all->n + (size_t)n > all->size) {
 			all->size = 2 * all->size + BHT_BATCH;
@@ -254,6 +259,8 @@ int main(int argc, char **argv)
 	while ((rc = examine(live, &ev, &all, &refusal)) == 0)
 		for (unsigned i = 0; i < n * TRIALS; i++)
 			judge(&rate[i % n], argv[2], &ev, &all);
+	forget(&all);
+	free(all.event);
 	need(rc == -ESRCH, refusal.why);
 	for (unsigned i = 0; i < n; i++) {
 		printf("%6s %% dropped: %u diagnoses, %u healthy, %u undecidable, %u findings\n", rate[i].percent,

@@ -63,10 +63,10 @@ static __thread uint64_t scheduled_here; /* not in schedules yet */
 
 static void need(bool ok, const char *what)
 {
-	if (ok)
-		return;
-	perror(what);
-	_exit(2);
+	if (!ok) {
+		perror(what);
+		_exit(2);
+	}
 }
 
 static void lost(const char *what, uint64_t posted, uint64_t seen)
@@ -235,9 +235,9 @@ static void set_open(struct site *s, bool open)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static void on_end(void *opaque)
+static void on_end(void *site)
 {
-	set_open(opaque, false);
+	set_open(site, false);
 }
 
 /* --- the life of a site --------------------------------------------------------------- */
@@ -450,31 +450,29 @@ static void *produce(void *arg)
 
 /* --- the program --------------------------------------------------------------------------- */
 
-static void *keep_site(void *site)
+/* One life after the other, each in a thread of its own. */
+struct lives {
+	void *(*live)(void *);
+	void *arg;
+	pthread_t keeper;
+};
+
+static void *keep(void *lives)
 {
+	struct lives *l = lives;
 	pthread_t t;
 
 	while (!over)
-		need(pthread_create(&t, NULL, site_live, site) == 0 && pthread_join(t, NULL) == 0, "a thread");
+		need(pthread_create(&t, NULL, l->live, l->arg) == 0 && pthread_join(t, NULL) == 0, "a thread");
 	return NULL;
 }
 
-static void *keep_producer(void *number)
+static void tell(int fd, const char *word)
 {
-	pthread_t t;
-
-	while (!over)
-		need(pthread_create(&t, NULL, produce, number) == 0 && pthread_join(t, NULL) == 0, "a thread");
-	return NULL;
-}
-
-static void tell(int fd)
-{
-	char line[160];
-	int n = snprintf(line, sizeof(line), "schedules=%-14llu generations=%-8llu awaited=%-12llu\n",
-			 (unsigned long long)schedules, (unsigned long long)generations, (unsigned long long)awaited);
-
-	need(pwrite(fd, line, (size_t)n, 0) == n, "writing the status");
+	need(lseek(fd, 0, SEEK_SET) == 0 && dprintf(fd, "%sschedules=%-14llu generations=%-8llu awaited=%-12llu\n",
+						    word, (unsigned long long)schedules,
+						    (unsigned long long)generations, (unsigned long long)awaited) > 0,
+	     "writing the status");
 }
 
 static void watch(void)
@@ -492,7 +490,7 @@ int main(int argc, char **argv)
 {
 	uint64_t goal = argc == 3 ? strtoull(argv[1], NULL, 10) : 0;
 	int status = argc == 3 ? open(argv[2], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644) : -1;
-	pthread_t keeper[SITES + PRODUCERS];
+	struct lives lives[SITES + PRODUCERS];
 
 	if (!goal) {
 		fprintf(stderr, "usage: storm SCHEDULES STATUS-FILE\n");
@@ -502,21 +500,21 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < SITES; i++) {
 		sites[i].born_ns = bh_now_ns();
 		pthread_mutex_init(&sites[i].lock, NULL);
-		need(pthread_create(&keeper[i], NULL, keep_site, &sites[i]) == 0, "a thread");
+		lives[i] = (struct lives){ site_live, &sites[i], 0 };
 	}
 	for (intptr_t p = 0; p < PRODUCERS; p++)
-		need(pthread_create(&keeper[SITES + p], NULL, keep_producer, (void *)p) == 0, "a thread");
+		lives[SITES + p] = (struct lives){ produce, (void *)p, 0 };
+	for (unsigned i = 0; i < SITES + PRODUCERS; i++)
+		need(pthread_create(&lives[i].keeper, NULL, keep, &lives[i]) == 0, "a thread");
 	while (schedules < goal) {
 		usleep(100000);
 		watch();
-		tell(status);
+		tell(status, "");
 	}
 	over = true;
 	alarm(LOST_SECONDS);
 	for (unsigned i = 0; i < SITES + PRODUCERS; i++)
-		pthread_join(keeper[i], NULL);
-	tell(status);
-	printf("done schedules=%llu generations=%llu awaited=%llu\n", (unsigned long long)schedules,
-	       (unsigned long long)generations, (unsigned long long)awaited);
+		pthread_join(lives[i].keeper, NULL);
+	tell(status, "done ");
 	return 0;
 }
