@@ -23,7 +23,7 @@ unit: $(UNIT)
 
 E2E := $(sort $(wildcard tests/e2e/*.sh))
 
-e2e: all museum
+e2e: all museum storm-programs
 	$(Q)OUT=$(abspath $(OUT)) BHTRACE=$(abspath $(OUT))/bhtrace tests/run $(E2E)
 
 # The claims of the README in full; takes long, so it is not part of check.
@@ -53,4 +53,4 @@ aarch64:
 check: deps
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all museum lint
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) $(UNIT)
-	$(Q)$(MAKE) --no-print-directory unit sanitizers aarch64 e2e
+	$(Q)$(MAKE) --no-print-directory unit sanitizers fuzz-replay aarch64 e2e

@@ -182,7 +182,7 @@ static void slow_wake(struct bht_case *c, const struct late *l, bool on_cpu)
 	snprintf(f->detail, sizeof(f->detail), "%s. In parts: %s.",
 		 on_cpu ? "The loop had woken and executed nothing else: its thread had no CPU, or was in handlers of "
 			  "descriptors or timers, which are not recorded"
-			: "The eventfd was written in time, and the loop's thread took that long to wake",
+			: "The loop was notified in time, and its thread took that long to wake",
 		 parts);
 	snprintf(f->refute, sizeof(f->refute), "A wait_end soon after the notify.");
 	bht_witness_fill(c, f);

@@ -159,7 +159,9 @@ static int add_up(const char *path)
 	DIR *dir = opendir(path);
 	uint64_t began = bench_now_ns(), sum = 0, records = 0;
 
-	for (struct dirent *e; dir && (e = readdir(dir));)
+	if (!dir)
+		bench_die("%s: cannot be read", path);
+	for (struct dirent *e; (e = readdir(dir));)
 		if (strstr(e->d_name, ".flight"))
 			sum += sum_file(dirfd(dir), e->d_name, &records);
 	printf("rate %f\nsum %d\n", (double)records / ((double)(bench_now_ns() - began) / 1e9) / 1e6, sum != 0);
@@ -173,7 +175,9 @@ static void remove_all(const char *path)
 {
 	DIR *dir = opendir(path);
 
-	for (struct dirent *e; dir && (e = readdir(dir));)
+	if (!dir)
+		bench_die("%s: cannot be read", path);
+	for (struct dirent *e; (e = readdir(dir));)
 		unlinkat(dirfd(dir), e->d_name, 0);
 	closedir(dir);
 	rmdir(path);

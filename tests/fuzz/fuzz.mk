@@ -23,6 +23,7 @@ FUZZ_SANE := SAN=address,undefined CFLAGS='-O1 -g -fno-sanitize-recover=all
 
 .PHONY: fuzz fuzz-run fuzz-replay fuzz-replay-run
 fuzz:
+	$(Q).ci/deps build fuzz
 	$(Q)$(MAKE) --no-print-directory OUT=$(OUT)/fuzzing CC=clang $(FUZZ_SANE) -fsanitize=fuzzer-no-link' fuzz-run
 fuzz-run: $(FUZZ_BIN)
 	$(Q)OUT=$(abspath $(OUT)) tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
