@@ -67,7 +67,10 @@ static enum bht_rescue rescue_of(const struct bht_machines *m, const struct bht_
 		return BHT_NOT_RESCUED;
 	if (n.notify_me == BHP_LOOP_AWAKE)
 		return BHT_RESCUED_SKIPPED;
-	if (n.written == 1 && time_of(&loop->stolen) > time_of(&d->notify) + m->error && time_of(&loop->stolen) < woke)
+	/* Its own write, or the one of this sleep that it relied on. */
+	uint64_t write = n.written == 1 ? time_of(&d->notify) : time_of(&loop->written);
+	if (write > time_of(&loop->wait_begin) && time_of(&loop->stolen) > write + m->error &&
+	    time_of(&loop->stolen) < woke)
 		return BHT_RESCUED_STOLEN;
 	return BHT_NOT_RESCUED;
 }
