@@ -132,11 +132,11 @@ uint64_t bht_complete_since(const struct bht_machines *m)
 	return since;
 }
 
-/* Nothing is known of a thread without any event. */
-static bool is_related(const struct bht_thread_machine *t, uint64_t loop, uint32_t owner, enum bht_relation least)
+static bool has_part(const struct bht_thread_machine *t, uint64_t loop, uint32_t owner, enum bht_relation least)
 {
-	return t->tid == owner || (least == BHT_USES && !t->loops.used) ||
-	       (uintptr_t)bht_map_get(&t->loops, loop) >= least;
+	if (t->tid == owner || (least == BHT_USES && bht_is_related(t, loop)))
+		return true;
+	return (uintptr_t)bht_map_get(&t->loops, loop) >= least;
 }
 
 static uint64_t complete_since(const struct bht_machines *m, uint64_t loop, uint32_t owner, enum bht_relation least)
@@ -146,7 +146,7 @@ static uint64_t complete_since(const struct bht_machines *m, uint64_t loop, uint
 	BHT_MAP_EACH(&m->threads, e)
 	{
 		const struct bht_thread_machine *t = e->value;
-		if (is_related(t, loop, owner, least) && t->complete_since > since)
+		if (has_part(t, loop, owner, least) && t->complete_since > since)
 			since = t->complete_since;
 	}
 	return since;

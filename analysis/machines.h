@@ -158,6 +158,13 @@ uint64_t bht_related_complete_since(const struct bht_machines *m, uint64_t loop,
 /* The same for those that poll it. */
 uint64_t bht_pollers_complete_since(const struct bht_machines *m, uint64_t loop, uint32_t owner);
 
+/* Whether THREAD has an event about LOOP, or may have: nothing is known of one
+ * without any event. */
+static inline bool bht_is_related(const struct bht_thread_machine *thread, uint64_t loop)
+{
+	return !thread->loops.used || bht_map_get(&thread->loops, loop);
+}
+
 /* Whether no event of any thread can be missing between the two times. */
 bool bht_lossless(const struct bht_machines *m, uint64_t from, uint64_t to);
 

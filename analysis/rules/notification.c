@@ -277,9 +277,21 @@ static const struct bht_event *setter(const struct bht_bh *bh, const struct bht_
 	return notified && bht_time(urgent) > bht_time(&m->effective) ? urgent : NULL;
 }
 
-/* How many threads may have done something that they have not recorded yet. Of a
- * process that was killed only that it may be one: of two nobody would know. */
-static unsigned on_their_way(const struct bht_case *c)
+/* Whether the thread may have done something to the flag that it has not
+ * recorded yet. What stood in the first sample was done before that, so not by
+ * one that has recorded anything since. */
+static bool on_its_way(const struct bht_case *c, const struct clue *k, const struct bht_thread *thread)
+{
+	const struct bht_thread_machine *t = bht_machine_thread(c->m, thread->tid);
+
+	if (!t || !bht_is_related(t, k->loop->addr) || bht_thread_still(c->ev, thread))
+		return false;
+	return !bht_still_due(c->ev, k->bh) || t->last <= c->ev->first.ticks;
+}
+
+/* How many threads are on their way. Of a process that was killed only that it
+ * may be one: of two nobody would know. */
+static unsigned on_their_way(const struct bht_case *c, const struct clue *k)
 {
 	const struct bht_sample *s = &c->ev->last;
 	unsigned n = 0;
@@ -287,7 +299,7 @@ static unsigned on_their_way(const struct bht_case *c)
 	if (c->ev->origin == BHT_FROM_RINGS)
 		return 1;
 	for (size_t i = 0; i < s->n_threads; i++)
-		n += !bht_thread_still(c->ev, &s->threads[i]);
+		n += on_its_way(c, k, &s->threads[i]);
 	return n;
 }
 
@@ -317,11 +329,11 @@ static bool maybe_run(const struct bht_case *c, const struct clue *k)
 
 	/* Another one is not recorded yet; or one may have withdrawn it, and
 	 * another have set the flag again. */
-	if (k->m->debt == BHT_A_DEBT || on_their_way(c) > 1)
+	if (k->m->debt == BHT_A_DEBT || on_their_way(c, k) > 1)
 		return true;
 	if ((!k->m->served && seen && (!soon || since == 0)) || ticket_open(c, k))
 		return false;
-	return on_their_way(c) || since > k->bh->last_run;
+	return on_their_way(c, k) || since > k->bh->last_run;
 }
 
 /* Whether the history shows who set the flag; if not, says what is known. */

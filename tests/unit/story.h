@@ -220,4 +220,17 @@ static inline void story_diagnose(const struct story *s, struct bht_diagnosis *d
 	assert_int_equal(bht_diagnose(&s->ev, &source.base, BHT_LATE_NS, d), 0);
 }
 
+/* One story for a group of tests. */
+static inline int story_setup(void **state)
+{
+	*state = calloc(1, sizeof(struct story));
+	return *state ? 0 : -1;
+}
+
+static inline int story_teardown(void **state)
+{
+	free(*state);
+	return 0;
+}
+
 #endif

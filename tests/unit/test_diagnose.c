@@ -326,18 +326,6 @@ static void idle_work_without_a_timer(void **state)
 	expect(s, BHT_LOST, BHT_RULE_NOTIFY_MISSING, BHT_PROVED);
 }
 
-static int setup(void **state)
-{
-	*state = calloc(1, sizeof(struct story));
-	return *state ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	free(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -356,5 +344,5 @@ int main(void)
 		cmocka_unit_test(idle_work_without_a_timer),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, story_setup, story_teardown);
 }

@@ -287,18 +287,6 @@ static void rescues_are_counted(void **state)
 	expect_detail(s, "It ran 3 times only", "at worst 200.000 ms late");
 }
 
-static int setup(void **state)
-{
-	*state = calloc(1, sizeof(struct story));
-	return *state ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	free(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -308,5 +296,5 @@ int main(void)
 		cmocka_unit_test(rescues_are_counted),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, story_setup, story_teardown);
 }

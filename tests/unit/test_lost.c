@@ -490,18 +490,6 @@ static void stranded(void **state)
 	CHECK_ROWS(rows);
 }
 
-static int setup(void **state)
-{
-	*state = calloc(1, sizeof(struct story));
-	return *state ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	free(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -514,5 +502,5 @@ int main(void)
 		cmocka_unit_test(stranded),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, story_setup, story_teardown);
 }

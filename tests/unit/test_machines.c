@@ -156,18 +156,6 @@ static void holes_are_bounded(void **state)
 	bht_machines_free(&m);
 }
 
-static int setup(void **state)
-{
-	*state = calloc(1, sizeof(struct story));
-	return *state ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	free(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -176,5 +164,5 @@ int main(void)
 		cmocka_unit_test(complete_since_loss),   cmocka_unit_test(holes_are_bounded),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, story_setup, story_teardown);
 }

@@ -443,18 +443,6 @@ static void starved_in_the_history(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	*state = calloc(1, sizeof(struct story));
-	return *state ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	free(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -467,5 +455,5 @@ int main(void)
 		cmocka_unit_test(starved_in_the_history),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, story_setup, story_teardown);
 }
