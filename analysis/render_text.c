@@ -154,15 +154,27 @@ static void print_loop(const struct page *p, const struct bht_loop *loop)
 	bullet(p, line);
 }
 
-static void print_bh(const struct page *p, const struct bht_bh *bh)
+/* Why nothing is wrong with one that no finding names. */
+static const char *standing_name(enum bht_standing standing)
 {
+	static const char *const names[] = {
+		[BHT_IS_IDLE] = "idle",           [BHT_IS_DUE] = "scheduled",
+		[BHT_IS_CANCELLED] = "cancelled", [BHT_IS_THROTTLED] = "scheduled idly, waits up to 10 ms on purpose",
+		[BHT_IS_DELETED] = "deleted",
+	};
+
+	return names[standing];
+}
+
+static void print_bh(const struct page *p, size_t i)
+{
+	const struct bht_bh *bh = &p->ev->last.bhs[i];
 	const struct bht_loop *loop = bht_sample_loop(&p->ev->last, bh->loop);
 	char line[BHT_LINE], who[BHT_WHO], on[BHT_WHO];
 
-	snprintf(line, sizeof(line), "%s of %s: %s%s, %" PRIu64 " executions",
+	snprintf(line, sizeof(line), "%s of %s: %s, %" PRIu64 " executions",
 		 bht_who(who, "bottom half", bh->name, bh->addr), bht_who(on, "loop", loop ? loop->name : "", bh->loop),
-		 bh->flags & BHP_FLAG_SCHEDULED ? "scheduled" : "not scheduled",
-		 bh->state == BHP_DYING || bh->flags & BHP_FLAG_DELETED ? ", deleted" : "", bh->runs);
+		 standing_name(p->d->standing[i]), bh->runs);
 	bullet(p, line);
 }
 
@@ -174,7 +186,7 @@ static void print_all(const struct page *p)
 	for (size_t i = 0; i < s->n_loops; i++)
 		print_loop(p, &s->loops[i]);
 	for (size_t i = 0; i < s->n_bhs; i++)
-		print_bh(p, &s->bhs[i]);
+		print_bh(p, i);
 }
 
 static void print_cost(const struct page *p)

@@ -16,6 +16,7 @@
 enum { WORKER = 4712, LOOPER = 4711 };
 
 struct fixture {
+	enum bht_standing standing;
 	struct bht_loop loop;
 	struct bht_bh bh;
 	struct bht_thread threads[2];
@@ -97,7 +98,8 @@ static int setup(void **state)
 				       .loss_why = "overwritten before it was read",
 				       .n_loops = 1,
 				       .n_bhs = 10,
-				       .n_asleep = 1 };
+				       .n_asleep = 1,
+				       .standing = &x->standing };
 	*state = x;
 	return 0;
 }
