@@ -54,13 +54,17 @@ static const struct {
 static void known_call(const struct bht_thread *thread, size_t i, char *buf, size_t size)
 {
 	const char *name = blocking_calls[i].name;
+	char held[32] = "";
 
 	switch (blocking_calls[i].argument) {
 	case ARG_FD:
 		snprintf(buf, size, "%s (fd %lld)", name, (long long)thread->args[0]);
 		return;
 	case ARG_LOCK:
-		snprintf(buf, size, "%s (the lock or condition at 0x%llx)", name, (unsigned long long)thread->args[0]);
+		if (thread->lock_word)
+			snprintf(held, sizeof(held), ", which holds 0x%x", thread->lock_word);
+		snprintf(buf, size, "%s (the lock or condition at 0x%llx%s)", name, (unsigned long long)thread->args[0],
+			 held);
 		return;
 	case ARG_NONE:
 		snprintf(buf, size, "%s", name);
