@@ -178,12 +178,13 @@ static int relate(struct bht_thread_machine *thread, const struct bht_event *e, 
  * that schedules again has left the earlier one alone. */
 static void check_unnotified(struct bht_thread_machine *thread, const struct bht_event *e)
 {
-	unsigned id = bht_event_id(e);
+	unsigned id = bht_event_id(e), left = thread->n_unnotified;
 
-	for (unsigned i = 0; i < BHT_UNNOTIFIED_MAX; i++) {
+	for (unsigned i = 0; left > 0; i++) {
 		struct bht_bh_machine *bh = thread->unnotified[i].bh;
 		if (!bh)
 			continue;
+		left--;
 		bool mine = bhp_get_BH(&e->r) == bh->addr;
 		if (mine && id == BHP_ID_notify)
 			bht_delay_notified(bh, thread->unnotified[i].time);

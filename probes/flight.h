@@ -130,9 +130,9 @@ struct bhp_objects_file {
  * which a signal handler could not afford. */
 extern BHP_HIDDEN __thread struct bhp_ring *bhp_tls_ring __attribute__((tls_model("initial-exec")));
 
-/* A ring for the calling thread, NULL when the recorder is off or there is no
- * memory (counted in bhp_flight_root.dropped). */
-BHP_HIDDEN struct bhp_ring *bhp_ring_get(void);
+/* A ring for the calling thread, whose first event happened at NOW. NULL when the
+ * recorder is off or there is no memory (counted in bhp_flight_root.dropped). */
+BHP_HIDDEN struct bhp_ring *bhp_ring_get(uint64_t now);
 
 /* The clock of all time stamps, in ticks. Not ordered against memory accesses:
  * it must not be, see above. */
@@ -240,7 +240,7 @@ static inline __attribute__((always_inline)) void bhp_flight_write(struct bhp_re
 	struct bhp_ring *ring = bhp_tls_ring;
 
 	if (__builtin_expect(!ring, 0)) {
-		ring = bhp_ring_get();
+		ring = bhp_ring_get(bhp_record_time(&r));
 		if (!ring)
 			return;
 	}

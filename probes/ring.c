@@ -108,7 +108,9 @@ static struct bhp_ring *take(void)
 	return ring;
 }
 
-static void sign_in(struct bhp_ring *ring)
+/* The mark comes first and is not stamped later than what it stands before: who
+ * merges rings by time keeps the order of each. */
+static void sign_in(struct bhp_ring *ring, uint64_t now)
 {
 	uint32_t tid = (uint32_t)syscall(SYS_gettid);
 	uint32_t previous = atomic_load_explicit(&ring->tid, memory_order_relaxed);
@@ -120,7 +122,7 @@ static void sign_in(struct bhp_ring *ring)
 	const uint64_t at = atomic_load_explicit(&ring->reserved, memory_order_relaxed);
 	/* Not known while TID and MARK disagree; readers look at TID first. */
 	atomic_store_explicit(&ring->mark, 0, memory_order_relaxed);
-	bhp_ring_write(ring, bhp_encode_thread(bhp_clock(), &mark), name);
+	bhp_ring_write(ring, bhp_encode_thread(now, &mark), name);
 	/* After the mark is published: who finds no mark in the records that it
 	 * copied gives them all to this thread. */
 	atomic_store_explicit(&ring->tid, tid, memory_order_release);
@@ -130,7 +132,7 @@ static void sign_in(struct bhp_ring *ring)
 	bhp_tls_ring = ring;
 }
 
-static struct bhp_ring *take_and_sign_in(void)
+static struct bhp_ring *take_and_sign_in(uint64_t now)
 {
 	struct bhp_ring *ring = take();
 
@@ -138,13 +140,13 @@ static struct bhp_ring *take_and_sign_in(void)
 		bhp_dropped();
 		return NULL;
 	}
-	sign_in(ring);
+	sign_in(ring, now);
 	if (rings.key_valid)
 		pthread_setspecific(rings.key, ring);
 	return ring;
 }
 
-struct bhp_ring *bhp_ring_get(void)
+struct bhp_ring *bhp_ring_get(uint64_t now)
 {
 	int saved = errno;
 
@@ -156,7 +158,7 @@ struct bhp_ring *bhp_ring_get(void)
 	}
 	taking = true;
 	/* A signal handler may have taken one since the caller looked. */
-	struct bhp_ring *ring = bhp_tls_ring ? bhp_tls_ring : take_and_sign_in();
+	struct bhp_ring *ring = bhp_tls_ring ? bhp_tls_ring : take_and_sign_in(now);
 	taking = false;
 	errno = saved;
 	return ring;
