@@ -5,42 +5,55 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool was_consumed_early(struct bht_tickets *t, uint64_t number)
+/* --- consumed early ----------------------------------------------------------------- */
+
+static unsigned bit_of(uint64_t number)
 {
-	for (size_t i = t->n_early; i-- > 0;) {
-		if (t->early[i] == number) {
-			t->early[i] = t->early[--t->n_early];
+	return (unsigned)(number * UINT64_C(0x9e3779b97f4a7c15) >> 54) % BHT_EARLY_BITS;
+}
+
+static void set_bit(struct bht_early *early, uint64_t number)
+{
+	early->filter[bit_of(number) / 64] |= UINT64_C(1) << bit_of(number) % 64;
+}
+
+static bool was_consumed_early(struct bht_early *early, uint64_t number)
+{
+	if (!(early->filter[bit_of(number) / 64] >> bit_of(number) % 64 & 1))
+		return false;
+	for (unsigned i = 0; i < BHT_EARLY_MAX; i++) {
+		if (early->number[i] == number) {
+			early->number[i] = 0;
 			return true;
 		}
 	}
 	return false;
 }
 
-/* When there are too many, the announcement of an old one was lost. */
 static int consumed_early(struct bht_tickets *t, uint64_t number)
 {
-	if (!t->early) {
-		t->early = calloc(BHT_EARLY_MAX, sizeof(*t->early));
-		if (!t->early)
-			return -ENOMEM;
+	struct bht_early *early = t->early ? t->early : calloc(1, sizeof(*early));
+
+	if (!early)
+		return -ENOMEM;
+	t->early = early;
+	early->number[early->n++ % BHT_EARLY_MAX] = number;
+	set_bit(early, number);
+	/* Now and then without those that were overwritten. */
+	if (early->n % BHT_EARLY_MAX == 0) {
+		memset(early->filter, 0, sizeof(early->filter));
+		for (unsigned i = 0; i < BHT_EARLY_MAX; i++)
+			set_bit(early, early->number[i]);
 	}
-	if (t->n_early == BHT_EARLY_MAX)
-		memmove(t->early, t->early + 1, --t->n_early * sizeof(*t->early));
-	t->early[t->n_early++] = number;
 	return 0;
 }
+
+/* --- open ----------------------------------------------------------------------------- */
 
 static void drop_first(struct bht_tickets *t, size_t n)
 {
 	t->n -= n;
 	t->first = t->n ? t->first + n : 0;
-}
-
-/* Not consumed, and not asked for any more. */
-static void let_go(struct bht_tickets *t, size_t n)
-{
-	t->let_go = bht_ticket_number(t, n - 1);
-	drop_first(t, n);
 }
 
 static void move_down(struct bht_tickets *t)
@@ -70,7 +83,7 @@ static int grow(struct bht_tickets *t)
 static int make_room(struct bht_tickets *t)
 {
 	if (t->n == BHT_TICKETS_MAX)
-		let_go(t, BHT_TICKETS_MAX / 2);
+		drop_first(t, BHT_TICKETS_MAX / 2);
 	if (t->first + t->n < t->size)
 		return 0;
 	if (t->size < 2 * BHT_TICKETS_MAX && t->first <= t->size / 2)
@@ -81,29 +94,26 @@ static int make_room(struct bht_tickets *t)
 
 int bht_ticket_announce(struct bht_tickets *t, uint64_t number, const struct bht_event *schedule, uint64_t previous)
 {
-	if (t->n_early && was_consumed_early(t, number))
+	if (t->early && was_consumed_early(t->early, number))
 		return 0;
 	if (make_room(t) != 0)
 		return -ENOMEM;
-	if (number <= (t->n ? bht_ticket_number(t, t->n - 1) : t->let_go))
-		t->unsorted = true;
+	t->unsorted |= number <= t->last;
+	t->last = number;
 	size_t i = t->first + t->n++;
 	t->number[i] = number;
 	t->ring[i] = (struct bht_ticket){ *schedule, previous };
 	return 0;
 }
 
-/* Where NUMBER is, or N. */
+/* Where NUMBER is among the open ones, or N. */
 static size_t find(const struct bht_tickets *t, uint64_t number)
 {
 	size_t from = 0, to = t->n;
 
-	if (t->unsorted) {
-		while (from < to && bht_ticket_number(t, from) != number)
-			from++;
-		return from;
-	}
-	while (from < to) {
+	while (t->unsorted && from < t->n && bht_ticket_number(t, from) != number)
+		from++;
+	while (!t->unsorted && from < to) {
 		size_t middle = (from + to) / 2;
 		if (bht_ticket_number(t, middle) < number)
 			from = middle + 1;
@@ -117,8 +127,7 @@ int bht_ticket_consume(struct bht_tickets *t, uint64_t number)
 {
 	bool first = t->n && bht_ticket_number(t, 0) == number;
 
-	/* Below what was let go there may be another producer's, not announced yet. */
-	size_t i = first ? 0 : find(t, number);
+	size_t i = first || !t->n ? 0 : find(t, number);
 	if (i == t->n)
 		return consumed_early(t, number);
 	memmove(t->ring + t->first + 1, t->ring + t->first, i * sizeof(*t->ring));
@@ -134,7 +143,7 @@ void bht_tickets_forget(struct bht_tickets *t, uint64_t time)
 	while (n < t->n && bhp_record_time(&bht_ticket(t, n)->schedule.r) < time)
 		n++;
 	if (n)
-		let_go(t, n);
+		drop_first(t, n);
 }
 
 void bht_tickets_free(struct bht_tickets *t)

@@ -14,11 +14,22 @@
 
 #include "event.h"
 
-enum { BHT_TICKETS_MAX = 1024, BHT_EARLY_MAX = 128 };
+enum { BHT_TICKETS_MAX = 1024, BHT_EARLY_MAX = 128, BHT_EARLY_BITS = 1024 };
 
 struct bht_ticket {
 	struct bht_event schedule;
 	uint64_t previous; /* time of the scheduling thread's event before it, 0 when there is none */
+};
+
+/*
+ * Consumed, as far as the stamps go, before they were announced: a producer may
+ * lose the CPU between its exchange and its record. Oldest overwritten first;
+ * also those whose announcement was lost or let go are here for a while.
+ */
+struct bht_early {
+	uint64_t number[BHT_EARLY_MAX];       /* 0: announced since */
+	uint64_t filter[BHT_EARLY_BITS / 64]; /* a number whose bit is 0 is not here */
+	uint64_t n;                           /* ever added */
 };
 
 /* Zero-initialised is empty. */
@@ -28,12 +39,9 @@ struct bht_tickets {
 	uint64_t *number;
 	struct bht_ticket *ring;
 	size_t first, n, size;
-	bool unsorted;   /* numbers were not announced in their order */
-	uint64_t let_go; /* if they were: this one and all below are forgotten */
-	/* Consumed, as far as the stamps go, before they were announced: a
-	 * producer may lose the CPU between its exchange and its record. */
-	uint64_t *early;
-	size_t n_early;
+	bool unsorted;           /* numbers were not announced in their order */
+	uint64_t last;           /* number announced last */
+	struct bht_early *early; /* NULL: none so far */
 };
 
 /* The I-th of N open tickets, oldest first. */
