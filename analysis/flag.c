@@ -17,10 +17,9 @@ static void effective(const struct bht_machines *m, struct bht_bh_machine *bh, c
 		      const struct bht_event *e, uint64_t previous)
 {
 	/* Its exchange lies after its thread's event before. */
-	bool after = previous >= bh->cleared + (bh->cancel.tid == e->tid ? 0 : m->error);
-
+	bh->anchored = previous >= bh->cleared + (bh->cancel.tid == e->tid ? 0 : m->error);
 	bh->muddled = bh->pending;
-	bh->served = bh->debt != BHT_NO_DEBT && !after;
+	bh->served = bh->debt != BHT_NO_DEBT && !bh->anchored;
 	if (bh->served || bh->debt == BHT_PERHAPS_A_DEBT)
 		bh->debt = BHT_NO_DEBT;
 	bh->effective = *e;

@@ -62,6 +62,7 @@ struct bht_bh_machine {
 	 * two effective schedules in a row one was served, too. */
 	enum bht_debt { BHT_NO_DEBT, BHT_PERHAPS_A_DEBT, BHT_A_DEBT } debt;
 	bool served, muddled;
+	bool anchored;          /* the effective schedule's exchange lies after the last clear: program order says so */
 	uint64_t cleared;       /* when the flag was cleared last, at the latest */
 	uint64_t others_before; /* executions of the loop before the effective schedule */
 	uint64_t busy_before;   /* its time in callbacks before that */

@@ -331,6 +331,9 @@ static bool maybe_run(const struct bht_case *c, const struct clue *k)
 	 * another have set the flag again. */
 	if (k->m->debt == BHT_A_DEBT || on_their_way(c, k) > 1)
 		return true;
+	/* Where nobody is seen on the way, program order is enough. */
+	if (c->ev->origin == BHT_FROM_RINGS && k->m->anchored && since <= bht_time(&k->m->effective))
+		return false;
 	if ((!k->m->served && seen && (!soon || since == 0)) || ticket_open(c, k))
 		return false;
 	return on_their_way(c, k) || since > k->bh->last_run;
