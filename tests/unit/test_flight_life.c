@@ -209,8 +209,10 @@ static void *come_and_go(void *arg)
 static void forks_beside_busy_threads(void **state)
 {
 	(void)state;
-	if (UNDER_TSAN)
-		skip(); /* TSan's own locks are not safe here */
+	/* TSan's own locks are not safe here, and neither are those of
+	 * qemu-user 7.2: about one run in twelve hangs, in the emulator. */
+	if (UNDER_TSAN || getenv("TEST_WRAPPER"))
+		skip();
 	over = false;
 	pthread_t t = in_thread(come_and_go, NULL);
 	for (int i = 0; i < 50; i++)
