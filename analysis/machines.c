@@ -168,9 +168,12 @@ uint64_t bht_pollers_complete_since(const struct bht_machines *m, uint64_t loop,
 static int relate(struct bht_thread_machine *thread, const struct bht_event *e, enum bht_relation relation)
 {
 	uint64_t loop = bhp_get_LOOP(&e->r);
-	uintptr_t known = (uintptr_t)bht_map_get(&thread->loops, loop);
 
+	if (thread->known == loop && thread->known_as >= relation)
+		return 0;
+	uintptr_t known = (uintptr_t)bht_map_get(&thread->loops, loop);
 	thread->known = loop;
+	thread->known_as = known >= relation ? (enum bht_relation)known : relation;
 	return known >= relation ? 0 : bht_map_put(&thread->loops, loop, (void *)(uintptr_t)relation);
 }
 
@@ -225,7 +228,7 @@ static int feed_thread(struct bht_thread_machine *thread, const struct bht_event
 	case BHP_ID_wait_begin:
 		return relate(thread, e, BHT_POLLS);
 	}
-	return thread->known == bhp_get_LOOP(&e->r) ? 0 : relate(thread, e, BHT_USES);
+	return relate(thread, e, BHT_USES);
 }
 
 /* --- all of it ------------------------------------------------------------------------ */
@@ -245,20 +248,12 @@ static int feed_bh(struct bht_machines *m, struct bht_thread_machine *thread, co
 	return bht_feed_bh(m, bh, e, previous);
 }
 
-int bht_machines_feed(struct bht_machines *m, const struct bht_event *e)
+static int feed_objects(struct bht_machines *m, struct bht_thread_machine *thread, const struct bht_event *e,
+			uint64_t previous)
 {
-	unsigned id = bht_event_id(e);
-	uint64_t previous;
 	int r;
 
-	if (id == BHT_ID_LOSS)
-		return feed_loss(m, e);
-	m->n_events++;
-	struct bht_thread_machine *thread = the_thread(m, e->tid);
-	r = thread ? feed_thread(thread, e, &previous) : -ENOMEM;
-	if (r != 0)
-		return r;
-	switch (id) {
+	switch (bht_event_id(e)) {
 	case BHP_ID_bh_new:
 	case BHP_ID_bh_delete:
 	case BHP_ID_bh_cancel:
@@ -281,6 +276,25 @@ int bht_machines_feed(struct bht_machines *m, const struct bht_event *e)
 		return bht_feed_loop(m, e);
 	}
 	return 0;
+}
+
+int bht_machines_feed(struct bht_machines *m, const struct bht_event *e)
+{
+	uint64_t previous;
+
+	if (bht_event_id(e) == BHT_ID_LOSS)
+		return feed_loss(m, e);
+	m->n_events++;
+	struct bht_thread_machine *thread = the_thread(m, e->tid);
+	int r = thread ? feed_thread(thread, e, &previous) : -ENOMEM;
+	if (r != 0)
+		return r;
+	/* Threads alternate in the merge, each with a loop of its own. */
+	if (thread->loop && thread->loop->addr == bhp_get_LOOP(&e->r))
+		m->last_loop = thread->loop;
+	r = feed_objects(m, thread, e, previous);
+	thread->loop = m->last_loop;
+	return r;
 }
 
 void bht_machines_free(struct bht_machines *m)

@@ -105,10 +105,12 @@ enum bht_relation { BHT_USES = 1, BHT_POLLS = 2 };
 struct bht_thread_machine {
 	uint32_t tid;
 	char name[BHP_TEXT_MAX + 1];
-	uint64_t last;           /* time of its last event */
-	uint64_t complete_since; /* nothing is missing from here on; 0: from its beginning */
-	uint64_t known;          /* the loop of its last event */
-	struct bht_map loops;    /* that its events are about: key = address, value = enum bht_relation */
+	uint64_t last;                 /* time of its last event */
+	uint64_t complete_since;       /* nothing is missing from here on; 0: from its beginning */
+	uint64_t known;                /* the loop of its last event, */
+	enum bht_relation known_as;    /* and what it has to do with it */
+	struct bht_loop_machine *loop; /* the same, or another one */
+	struct bht_map loops;          /* that its events are about: key = address, value = enum bht_relation */
 	/* Effective schedules that it has not notified. A signal handler may
 	 * come in between, so some of its next events prove nothing. */
 	struct {
