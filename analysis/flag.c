@@ -23,7 +23,7 @@ static void effective(const struct bht_machines *m, struct bht_bh_machine *bh, c
 	if (bh->served || bh->debt == BHT_PERHAPS_A_DEBT)
 		bh->debt = BHT_NO_DEBT;
 	bh->effective = *e;
-	bh->answer = (struct bht_event){ 0 };
+	bh->answer.r.word[0] = 0; /* none so far */
 	bh->pending = true;
 	bh->others_before = loop->executions;
 	bh->busy_before = loop->busy;
