@@ -61,11 +61,6 @@ bool bht_is_due(const struct bht_loop *loop, const struct bht_bh *bh)
 	return !(bh->flags & BHP_FLAG_IDLE && loop->wait_timeout_ns >= 0);
 }
 
-bool bht_waits(const struct bht_loop_status *status)
-{
-	return status->activity == BHT_ASLEEP || status->activity == BHT_EMBEDDED;
-}
-
 bool bht_execution_open(const struct bht_case *c, const struct bht_bh *bh)
 {
 	const struct bht_loop_machine *m = bht_machine_loop(c->m, bh->loop);
@@ -109,7 +104,7 @@ static bool has_witness(const struct bht_finding *f, const struct bht_event *e)
 
 void bht_witness_key(struct bht_finding *f, const struct bht_event *e, const char *role)
 {
-	if (bhp_record_time(&e->r) == 0 || f->n_witness == BHT_WITNESS_MAX || has_witness(f, e))
+	if (bht_time(e) == 0 || f->n_witness == BHT_WITNESS_MAX || has_witness(f, e))
 		return;
 	struct bht_witness *w = &f->witness[f->n_witness++];
 	*w = (struct bht_witness){ .event = *e, .key = true };
@@ -120,7 +115,7 @@ void bht_witness_key(struct bht_finding *f, const struct bht_event *e, const cha
 static int by_time(const void *a, const void *b)
 {
 	const struct bht_witness *x = a, *y = b;
-	uint64_t s = bhp_record_time(&x->event.r), t = bhp_record_time(&y->event.r);
+	uint64_t s = bht_time(&x->event), t = bht_time(&y->event);
 
 	if (s != t)
 		return s > t ? 1 : -1;

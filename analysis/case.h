@@ -45,20 +45,12 @@ void bht_rule_late(struct bht_case *c);
 
 /* --- what several rules ask --------------------------------------------------- */
 
-static inline uint64_t bht_time(const struct bht_event *e)
-{
-	return bhp_record_time(&e->r);
-}
-
 /* Whether there is a finding about the loop, or one of its bottom halves. */
 bool bht_found_on(const struct bht_case *c, const struct bht_loop *loop);
 
 /* Whether BH is alive and scheduled, and not by an idle schedule that waits for
  * its time-out on purpose. */
 bool bht_is_due(const struct bht_loop *loop, const struct bht_bh *bh);
-
-/* Whether the loop waits for its notifier: in its own wait or its embedder's. */
-bool bht_waits(const struct bht_loop_status *status);
 
 /* Whether the loop sleeps in a nested poll while an outer execution that began
  * after this schedule goes on. */

@@ -5,20 +5,10 @@
  */
 #include "machines.h"
 
-static uint64_t time_of(const struct bht_event *e)
-{
-	return bhp_record_time(&e->r);
-}
-
-static uint64_t length(const struct bht_delay *d)
-{
-	return time_of(&d->begin) - time_of(&d->schedule);
-}
-
 /* The longest execution that reached into the gap. */
 static void blame(struct bht_delay *d, const struct bht_loop_machine *loop)
 {
-	uint64_t from = time_of(&d->schedule);
+	uint64_t from = bht_time(&d->schedule);
 
 	for (unsigned i = 0; i < loop->n_longest; i++) {
 		const struct bht_execution *x = &loop->longest[i];
@@ -36,7 +26,7 @@ static struct bht_delay delay_of(const struct bht_bh_machine *bh, const struct b
 {
 	struct bht_delay d = { .schedule = bh->effective, .notify = bh->answer, .begin = *begin };
 
-	if (time_of(&loop->wait_end) > time_of(&bh->effective))
+	if (bht_time(&loop->wait_end) > bht_time(&bh->effective))
 		d.wait_end = loop->wait_end;
 	d.busy = loop->busy - bh->busy_before;
 	blame(&d, loop);
@@ -53,24 +43,24 @@ static enum bht_rescue rescue_of(const struct bht_machines *m, const struct bht_
 				 const struct bht_loop_machine *loop, bool *sure)
 {
 	struct bhp_notify n = bhp_decode_notify(&d->notify.r);
-	uint64_t woke = time_of(&d->wait_end);
+	uint64_t woke = bht_time(&d->wait_end);
 
 	*sure = true;
-	if (!woke || time_of(&d->schedule) + m->error >= woke || time_of(&d->begin) < woke ||
+	if (!woke || bht_time(&d->schedule) + m->error >= woke || bht_time(&d->begin) < woke ||
 	    bhp_decode_wait_end(&d->wait_end.r).woke & BHP_WOKE_NOTIFIER)
 		return BHT_NOT_RESCUED;
-	if (!time_of(&d->notify)) {
+	if (!bht_time(&d->notify)) {
 		*sure = false;
 		return BHT_RESCUED_MISSING;
 	}
-	if (time_of(&d->notify) + m->error >= woke)
+	if (bht_time(&d->notify) + m->error >= woke)
 		return BHT_NOT_RESCUED;
 	if (n.notify_me == BHP_LOOP_AWAKE)
 		return BHT_RESCUED_SKIPPED;
 	/* Its own write, or the one of this sleep that it relied on. */
-	uint64_t write = n.written == 1 ? time_of(&d->notify) : time_of(&loop->written);
-	if (write > time_of(&loop->wait_begin) && time_of(&loop->stolen) > write + m->error &&
-	    time_of(&loop->stolen) < woke)
+	uint64_t write = n.written == 1 ? bht_time(&d->notify) : bht_time(&loop->written);
+	if (write > bht_time(&loop->wait_begin) && bht_time(&loop->stolen) > write + m->error &&
+	    bht_time(&loop->stolen) < woke)
 		return BHT_RESCUED_STOLEN;
 	return BHT_NOT_RESCUED;
 }
@@ -78,7 +68,7 @@ static enum bht_rescue rescue_of(const struct bht_machines *m, const struct bht_
 static void keep_rescue(struct bht_bh_machine *bh, const struct bht_delay *d)
 {
 	bh->n_rescued++;
-	if (bh->rescued.rescue == BHT_NOT_RESCUED || length(d) > length(&bh->rescued))
+	if (bh->rescued.rescue == BHT_NOT_RESCUED || bht_delay_length(d) > bht_delay_length(&bh->rescued))
 		bh->rescued = *d;
 }
 
@@ -93,22 +83,22 @@ static void doubt(struct bht_bh_machine *bh, const struct bht_delay *d)
 void bht_delay_measure(struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_loop_machine *loop,
 		       const struct bht_event *begin)
 {
-	uint64_t since = time_of(&bh->effective), woke = time_of(&loop->wait_end);
+	uint64_t since = bht_time(&bh->effective), woke = bht_time(&loop->wait_end);
 	bool sure;
 
-	if (time_of(begin) <= since || bhp_decode_schedule(&bh->effective.r).kind == BHP_KIND_IDLE)
+	if (bht_time(begin) <= since || bhp_decode_schedule(&bh->effective.r).kind == BHP_KIND_IDLE)
 		return;
 	/* Most are neither the slowest so far nor woken meanwhile. */
-	bool slowest = time_of(begin) - since > bh->slowest_gap;
+	bool slowest = bht_time(begin) - since > bh->slowest_gap;
 	if (!slowest && since + m->error >= woke)
 		return;
 	/* It may have run, and been scheduled again, unseen. */
-	if (!bht_lossless(m, since, time_of(begin)))
+	if (!bht_lossless(m, since, bht_time(begin)))
 		return;
 	struct bht_delay d = delay_of(bh, loop, begin);
 	if (slowest) {
 		bh->slowest = d;
-		bh->slowest_gap = length(&d);
+		bh->slowest_gap = bht_delay_length(&d);
 	}
 	d.rescue = rescue_of(m, &d, loop, &sure);
 	if (d.rescue != BHT_NOT_RESCUED && sure)
@@ -119,13 +109,13 @@ void bht_delay_measure(struct bht_machines *m, struct bht_bh_machine *bh, const 
 
 void bht_delay_notified(struct bht_bh_machine *bh, uint64_t schedule)
 {
-	if (time_of(&bh->doubtful.schedule) == schedule)
+	if (bht_time(&bh->doubtful.schedule) == schedule)
 		bh->doubtful = (struct bht_delay){ 0 };
 }
 
 void bht_delay_missed(struct bht_bh_machine *bh, uint64_t schedule)
 {
-	if (time_of(&bh->doubtful.schedule) != schedule)
+	if (bht_time(&bh->doubtful.schedule) != schedule)
 		return;
 	keep_rescue(bh, &bh->doubtful);
 	bh->doubtful = (struct bht_delay){ 0 };

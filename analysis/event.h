@@ -51,6 +51,11 @@ static inline uint64_t bht_loss_count(const struct bht_event *e)
 	return bhp_get_ARG(&e->r);
 }
 
+static inline uint64_t bht_time(const struct bht_event *e)
+{
+	return bhp_record_time(&e->r);
+}
+
 static inline unsigned bht_event_id(const struct bht_event *e)
 {
 	return (unsigned)(e->r.word[1] & 0xff);

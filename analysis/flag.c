@@ -50,7 +50,7 @@ static int scheduled(const struct bht_machines *m, struct bht_bh_machine *bh, co
 /* The flag was cleared: by an execution, a cancel or a delete. */
 static void cleared(const struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_event *e)
 {
-	uint64_t now = bhp_record_time(&e->r);
+	uint64_t now = bht_time(e);
 
 	if (!bh->pending || bh->served) {
 		bool certain = bht_lossless(m, bh->cleared, now) && (bh->cleared || !m->n_losses);
@@ -67,7 +67,7 @@ static void begins(struct bht_machines *m, struct bht_bh_machine *bh, struct bht
 	if (bh->pending)
 		bht_delay_measure(m, bh, loop, e);
 	cleared(m, bh, e);
-	bht_execution_begins(m, loop, bh->addr, bhp_record_time(&e->r));
+	bht_execution_begins(m, loop, bh->addr, bht_time(e));
 }
 
 static void ends(struct bht_machines *m, struct bht_bh_machine *bh, struct bht_loop_machine *loop,
@@ -76,8 +76,8 @@ static void ends(struct bht_machines *m, struct bht_bh_machine *bh, struct bht_l
 	uint64_t begin = bhp_decode_execute_end(&e->r).begin;
 
 	bh->end = *e;
-	bh->cleared = bhp_record_time(&e->r);
-	bht_execution_ends(loop, bh->addr, bhp_record_time(&e->r));
+	bh->cleared = bht_time(e);
+	bht_execution_ends(loop, bh->addr, bht_time(e));
 	/* Whatever was announced long before it began, it has seen. */
 	if (begin > m->race_window)
 		bht_tickets_forget(&bh->tickets, begin - m->race_window);
@@ -108,7 +108,7 @@ int bht_feed_bh(struct bht_machines *m, struct bht_bh_machine *bh, const struct 
 		break;
 	case BHP_ID_notify:
 		bh->notify = *e;
-		if (e->tid == bh->effective.tid && !bhp_record_time(&bh->answer.r))
+		if (e->tid == bh->effective.tid && !bht_time(&bh->answer))
 			bh->answer = *e;
 		return 0; /* remembered as the loop's */
 	case BHP_ID_execute_begin:

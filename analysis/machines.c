@@ -97,7 +97,7 @@ bool bht_lossless(const struct bht_machines *m, uint64_t from, uint64_t to)
 
 static int feed_loss(struct bht_machines *m, const struct bht_event *e)
 {
-	uint64_t until = bhp_record_time(&e->r);
+	uint64_t until = bht_time(e);
 
 	m->lost += bht_loss_count(e);
 	m->n_losses++;
@@ -119,19 +119,6 @@ static int feed_loss(struct bht_machines *m, const struct bht_event *e)
 	return 0;
 }
 
-uint64_t bht_complete_since(const struct bht_machines *m)
-{
-	uint64_t since = m->all_complete_since;
-
-	BHT_MAP_EACH(&m->threads, e)
-	{
-		const struct bht_thread_machine *thread = e->value;
-		if (thread->complete_since > since)
-			since = thread->complete_since;
-	}
-	return since;
-}
-
 static bool has_part(const struct bht_thread_machine *t, uint64_t loop, uint32_t owner, enum bht_relation least)
 {
 	if (t->tid == owner || (least == BHT_USES && bht_is_related(t, loop)))
@@ -150,6 +137,11 @@ static uint64_t complete_since(const struct bht_machines *m, uint64_t loop, uint
 			since = t->complete_since;
 	}
 	return since;
+}
+
+uint64_t bht_complete_since(const struct bht_machines *m)
+{
+	return complete_since(m, 0, 0, BHT_STRANGER);
 }
 
 uint64_t bht_related_complete_since(const struct bht_machines *m, uint64_t loop, uint32_t owner)
@@ -217,7 +209,7 @@ static void expect_notify(struct bht_thread_machine *thread, struct bht_bh_machi
 static int feed_thread(struct bht_thread_machine *thread, const struct bht_event *e, uint64_t *previous)
 {
 	*previous = thread->last;
-	thread->last = bhp_record_time(&e->r);
+	thread->last = bht_time(e);
 	if (thread->n_unnotified)
 		check_unnotified(thread, e);
 	switch (bht_event_id(e)) {
@@ -243,7 +235,7 @@ static int feed_bh(struct bht_machines *m, struct bht_thread_machine *thread, co
 	if (bht_event_id(e) == BHP_ID_schedule) {
 		struct bhp_schedule f = bhp_decode_schedule(&e->r);
 		if (f.seen == 0 && f.kind != BHP_KIND_IDLE)
-			expect_notify(thread, bh, bhp_record_time(&e->r));
+			expect_notify(thread, bh, bht_time(e));
 	}
 	return bht_feed_bh(m, bh, e, previous);
 }

@@ -43,6 +43,12 @@ struct bht_delay {
 	uint64_t blamed, blamed_begin, blamed_end;          /* the longest of those executions: bottom half, from, to */
 };
 
+/* Ticks from the schedule to the execution. */
+static inline uint64_t bht_delay_length(const struct bht_delay *d)
+{
+	return bht_time(&d->begin) - bht_time(&d->schedule);
+}
+
 /* The flag machine. An event whose time is 0 was not seen. */
 struct bht_bh_machine {
 	uint64_t addr;
@@ -100,7 +106,7 @@ struct bht_loop_machine {
 };
 
 /* What a thread has to do with a loop. */
-enum bht_relation { BHT_USES = 1, BHT_POLLS = 2 };
+enum bht_relation { BHT_STRANGER, BHT_USES, BHT_POLLS };
 
 struct bht_thread_machine {
 	uint32_t tid;

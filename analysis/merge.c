@@ -66,7 +66,7 @@ static int refill(struct merge *m, struct head *head)
 	in->at = 0;
 	in->n = n > 0 ? (unsigned)n : 0;
 	if (n > 0)
-		head->time = bhp_record_time(&in->batch[0].r);
+		head->time = bht_time(&in->batch[0]);
 	return n;
 }
 
@@ -121,7 +121,7 @@ static unsigned run(struct merge *m, struct bht_event *e, unsigned max)
 			m->stale = true;
 			return n;
 		}
-		top->time = bhp_record_time(&in->batch[in->at].r);
+		top->time = bht_time(&in->batch[in->at]);
 	} while (n < max && earlier(top, &limit));
 	sift_down(m, 0);
 	return n;

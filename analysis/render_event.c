@@ -218,7 +218,7 @@ void bht_event_words(char *dst, size_t size, const struct bht_evidence *ev, cons
 			continue;
 		if (field[i].kind == BHP_FIELD_time) {
 			fprintf(out, " %s=-", field[i].name);
-			print_duration(out, bht_since_ns(ev, field[i].value, bhp_record_time(&e->r)));
+			print_duration(out, bht_since_ns(ev, field[i].value, bht_time(e)));
 		} else if (!is_known(f, &field[i])) {
 			print_field(out, ev, e, &field[i]);
 		}

@@ -88,7 +88,7 @@ static json_t *thread(const struct bht_evidence *ev, uint32_t tid)
 
 static json_t *witness(const struct bht_evidence *ev, const struct bht_finding *f, const struct bht_witness *w)
 {
-	uint64_t time = bhp_record_time(&w->event.r);
+	uint64_t time = bht_time(&w->event);
 	json_t *o = json_object();
 	char words[512];
 	bool failed = PUT(o, "event", json_string(bht_event_name(bht_event_id(&w->event))));

@@ -136,7 +136,7 @@ static bool is_tie(const struct table *t, unsigned i)
 
 	while (i--) {
 		const struct bht_event *before = &t->f->witness[i].event;
-		double gap = bht_since_ns(t->ev, bhp_record_time(&before->r), bhp_record_time(&e->r));
+		double gap = bht_since_ns(t->ev, bht_time(before), bht_time(e));
 
 		if (gap >= t->ev->clock_error_ns)
 			return false;
@@ -149,7 +149,7 @@ static bool is_tie(const struct table *t, unsigned i)
 static void print_witness(struct table *t, unsigned i)
 {
 	const struct bht_witness *w = &t->f->witness[i];
-	double ns = bht_since_ns(t->ev, t->f->origin, bhp_record_time(&w->event.r));
+	double ns = bht_since_ns(t->ev, t->f->origin, bht_time(&w->event));
 	char left[64], words[CELL], label[128], text[CELL + 160], role[2 * sizeof(w->role)];
 	unsigned column = t->n_columns > 1 ? thread_index(t, w->event.tid) : 0;
 	bool tie = is_tie(t, i);
@@ -176,7 +176,7 @@ static double longest_ns(const struct table *t)
 	double most = 0;
 
 	for (unsigned i = 0; i < t->f->n_witness; i++) {
-		double ns = fabs(bht_since_ns(t->ev, t->f->origin, bhp_record_time(&t->f->witness[i].event.r)));
+		double ns = fabs(bht_since_ns(t->ev, t->f->origin, bht_time(&t->f->witness[i].event)));
 		if (ns > most)
 			most = ns;
 	}

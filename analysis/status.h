@@ -31,6 +31,12 @@ struct bht_loop_status {
 	double watched_ms;               /* time between the samples */
 };
 
+/* Whether the loop waits for its notifier: in its own wait or its embedder's. */
+static inline bool bht_waits(const struct bht_loop_status *status)
+{
+	return status->activity == BHT_ASLEEP || status->activity == BHT_EMBEDDED;
+}
+
 struct bht_loop_status bht_loop_status(const struct bht_evidence *ev, const struct bht_loop *last);
 
 /* Whether THREAD (of the last sample) slept through both samples. */

@@ -119,9 +119,9 @@ static bool unchanged(const struct rescue *r)
 {
 	if (!r->loop || !r->bh)
 		return false;
-	enum bht_activity activity = bht_loop_status(&r->p.ev, r->loop).activity;
-	return (activity == BHT_ASLEEP || activity == BHT_EMBEDDED) && r->loop->notifier_fd == r->f->loop.notifier_fd &&
-	       r->loop->notifier_count == 0 && r->bh->runs == r->f->bh.runs && r->bh->flags & BHP_FLAG_SCHEDULED;
+	struct bht_loop_status status = bht_loop_status(&r->p.ev, r->loop);
+	return bht_waits(&status) && r->loop->notifier_fd == r->f->loop.notifier_fd && r->loop->notifier_count == 0 &&
+	       r->bh->runs == r->f->bh.runs && r->bh->flags & BHP_FLAG_SCHEDULED;
 }
 
 static bool is_eventfd(int fd)

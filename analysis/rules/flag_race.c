@@ -38,14 +38,14 @@ static const char *half_name(enum bht_flag_order order)
 
 static uint64_t last_begin(const struct bht_bh *bh, const struct bht_bh_machine *m)
 {
-	uint64_t seen = m ? bhp_record_time(&m->begin.r) : 0;
+	uint64_t seen = m ? bht_time(&m->begin) : 0;
 
 	return bh->last_run > seen ? bh->last_run : seen;
 }
 
 static uint64_t end_of(const struct bht_bh_machine *m, uint64_t begin)
 {
-	return bhp_decode_execute_end(&m->end.r).begin == begin ? bhp_record_time(&m->end.r) : 0;
+	return bhp_decode_execute_end(&m->end.r).begin == begin ? bht_time(&m->end) : 0;
 }
 
 static struct suspect suspect_of(const struct bht_case *c, const struct bht_bh *bh, const struct bht_bh_machine *m,
@@ -59,12 +59,12 @@ static struct suspect suspect_of(const struct bht_case *c, const struct bht_bh *
 				 .ticket = ticket,
 				 .begin = begin,
 				 .end = end,
-				 .order = bht_flag_order(c->ev, bhp_record_time(&schedule->r), previous, begin, end) };
+				 .order = bht_flag_order(c->ev, bht_time(schedule), previous, begin, end) };
 }
 
 static void describe(struct bht_case *c, struct bht_finding *f, const struct bht_bh_machine *m, const struct suspect *s)
 {
-	uint64_t at = bhp_record_time(&s->schedule->r);
+	uint64_t at = bht_time(s->schedule);
 	double delta = bht_ns(c->ev, s->begin, at);
 	char who[80], ticket[48] = "";
 
@@ -82,7 +82,7 @@ static void describe(struct bht_case *c, struct bht_finding *f, const struct bht
 	f->origin = s->begin;
 	bht_witness_key(f, &m->begin, "about to clear the flag and look");
 	bht_witness_key(f, s->schedule, "saw the flag set: nothing done");
-	if (bhp_record_time(&m->cancel.r) > s->begin)
+	if (bht_time(&m->cancel) > s->begin)
 		bht_witness_key(f, &m->cancel, "cleared the flag, and looked again");
 	bht_witness_key(f, &m->end, "the callback is over");
 	bht_witness_fill(c, f);
@@ -113,7 +113,7 @@ static bool find_ticket(const struct bht_case *c, const struct bht_loop *loop, c
 		if (bhp_decode_schedule(&t->schedule.r).seen == 0 || s.order == BHT_LONG_BEFORE ||
 		    withdrawn(c, loop, m, &s))
 			continue;
-		if (!any || bhp_record_time(&t->schedule.r) > bhp_record_time(&found->schedule->r))
+		if (!any || bht_time(&t->schedule) > bht_time(found->schedule))
 			*found = s;
 		any = true;
 	}
@@ -174,7 +174,7 @@ static void without_ticket(struct bht_case *c, const struct bht_loop *loop, cons
 	/* Tickets speak for themselves, but only in a program that consumes. */
 	struct suspect s = m->consumed ? suspect_of(c, bh, m, &m->unannounced, m->unannounced_previous, 0)
 				       : suspect_of(c, bh, m, &m->coalesced, m->coalesced_previous, 0);
-	if (bhp_record_time(&s.schedule->r) == 0 || s.order == BHT_LONG_BEFORE)
+	if (bht_time(s.schedule) == 0 || s.order == BHT_LONG_BEFORE)
 		return;
 	struct bht_finding *f = bht_finding_add(c, BHT_RULE_FLAG_RACE, BHT_CONSISTENT, loop, bh);
 	if (f)
@@ -206,7 +206,7 @@ static double distance(const struct bht_case *c, const struct bht_finding *f)
 
 	for (unsigned i = 0; i < f->n_witness; i++)
 		if (f->witness[i].key && bht_event_id(&f->witness[i].event) == BHP_ID_schedule)
-			ns = bht_ns(c->ev, f->origin, bhp_record_time(&f->witness[i].event.r));
+			ns = bht_ns(c->ev, f->origin, bht_time(&f->witness[i].event));
 	return ns < 0 ? -ns : ns;
 }
 

@@ -20,11 +20,6 @@ static double ms(const struct bht_case *c, const struct bht_event *from, const s
 	return bht_ns(c->ev, bht_time(from), bht_time(to)) / 1e6;
 }
 
-static uint64_t gap(const struct bht_delay *d)
-{
-	return bht_time(&d->begin) - bht_time(&d->schedule);
-}
-
 /* A bottom half that is gone, or was in no sample, is known by its events. */
 static struct late late_of(const struct bht_case *c, const struct bht_bh_machine *m, const struct bht_delay *d)
 {
@@ -136,7 +131,7 @@ static bool look_rescued(struct bht_case *c, const struct bht_bh_machine *m)
 {
 	const struct bht_delay *d = doubtful(c, m);
 
-	if (!d || (m->n_rescued && gap(&m->rescued) > gap(d)))
+	if (!d || (m->n_rescued && bht_delay_length(&m->rescued) > bht_delay_length(d)))
 		d = m->n_rescued ? &m->rescued : d;
 	if (!d)
 		return false;
@@ -192,11 +187,11 @@ static void slow_wake(struct bht_case *c, const struct late *l, bool on_cpu)
 static void look_slow(struct bht_case *c, const struct bht_bh_machine *m)
 {
 	const struct bht_delay *d = &m->slowest;
-	uint64_t half = gap(d) / 2;
+	uint64_t half = bht_delay_length(d) / 2;
 	bool woke = bht_time(&d->wait_end) > bht_time(&d->schedule);
 	bool told = woke && bht_time(&d->notify) && bhp_decode_wait_end(&d->wait_end.r).woke & BHP_WOKE_NOTIFIER;
 
-	if (!bht_time(&d->schedule) || (double)gap(d) < (double)c->late_ns * c->ev->ticks_per_ns)
+	if (!bht_time(&d->schedule) || (double)bht_delay_length(d) < (double)c->late_ns * c->ev->ticks_per_ns)
 		return;
 	struct late l = late_of(c, m, d);
 	if (!complete(c, &l))

@@ -87,8 +87,7 @@ static void stolen(struct bht_case *c, const struct clue *k, const struct bht_ev
 	if (!thief)
 		snprintf(f->detail, sizeof(f->detail),
 			 "%s wrote the eventfd, its count is 0 again, and no accept of it was recorded: somebody who "
-			 "does "
-			 "not use this library read file descriptor %d.",
+			 "does not use this library read file descriptor %d.",
 			 writer, k->loop->notifier_fd);
 	else if (own)
 		snprintf(f->detail, sizeof(f->detail),
@@ -147,8 +146,7 @@ static void stopped(struct bht_case *c, const struct clue *k, uint32_t tid, cons
 		return;
 	snprintf(f->detail, sizeof(f->detail),
 		 "%s %s between setting the flag and waking the loop%s; whoever schedules now finds the flag set and "
-		 "does "
-		 "nothing.",
+		 "does nothing.",
 		 bht_thread_label(c, tid, who, sizeof(who)), how,
 		 k->schedule ? "" : ": the flag is set, and no recorded schedule set it");
 	snprintf(f->refute, sizeof(f->refute), "%s",
@@ -201,18 +199,27 @@ static void not_notified(struct bht_case *c, const struct clue *k)
 			   c->ev->origin == BHT_FROM_RINGS ? "may have been killed on its way" : "is still on its way");
 }
 
+/* A thread that a signal or a debugger holds, or NULL. */
+static const struct bht_thread *held_thread(const struct bht_case *c)
+{
+	const struct bht_sample *s = &c->ev->last;
+
+	for (size_t i = 0; i < s->n_threads; i++)
+		if (bht_thread_stopped(&s->threads[i]))
+			return &s->threads[i];
+	return NULL;
+}
+
 /* The thread whose last sign of life fits best: stopped, or gone most lately. */
 static uint32_t who_stopped(const struct bht_case *c, const char **how)
 {
-	const struct bht_sample *s = &c->ev->last;
+	const struct bht_thread *held = held_thread(c);
 	uint64_t latest = 0;
 	uint32_t tid = 0;
 
-	*how = "was stopped";
-	for (size_t i = 0; i < s->n_threads; i++)
-		if (bht_thread_stopped(&s->threads[i]))
-			return s->threads[i].tid;
-	*how = "exited";
+	*how = held ? "was stopped" : "exited";
+	if (held)
+		return held->tid;
 	BHT_MAP_EACH(&c->m->threads, e)
 	{
 		const struct bht_thread_machine *t = e->value;
@@ -242,7 +249,7 @@ static void set_by_nobody(struct bht_case *c, const struct clue *k)
 /* Somebody else had undertaken to write the eventfd. */
 static void undertaken(struct bht_case *c, const struct clue *k)
 {
-	const struct bht_sample *s = &c->ev->last;
+	const struct bht_thread *held = held_thread(c);
 
 	/* For this sleep, if the begin of that is not missing. */
 	if (bht_time(&k->lm->written) && bht_time(&k->lm->written) + c->m->error > bht_time(&k->lm->wait_begin) &&
@@ -250,17 +257,13 @@ static void undertaken(struct bht_case *c, const struct clue *k)
 		written(c, k, &k->lm->written);
 		return;
 	}
-	for (size_t i = 0; i < s->n_threads; i++) {
-		if (!bht_thread_stopped(&s->threads[i]))
-			continue;
-		stopped(c, k, s->threads[i].tid, "was stopped", BHT_CONSISTENT);
-		return;
-	}
-	bht_reason(
-		c,
-		"bottom half \"%s\" is scheduled; its notification was left to another thread, whose write is not in "
-		"the history",
-		k->bh->name);
+	if (held)
+		stopped(c, k, held->tid, "was stopped", BHT_CONSISTENT);
+	else
+		bht_reason(c,
+			   "bottom half \"%s\" is scheduled; its notification was left to another thread, whose write "
+			   "is not in the history",
+			   k->bh->name);
 }
 
 /* --- the rule --------------------------------------------------------------------------- */
@@ -326,17 +329,18 @@ static bool maybe_run(const struct bht_case *c, const struct clue *k)
 	uint64_t since = bht_related_complete_since(c->m, k->loop->addr, k->loop->owner);
 	bool soon = bht_time(&k->m->effective) < k->bh->last_run + bht_ticks(c->ev, SLICE_NS);
 	bool seen = bht_time(&k->m->begin) == k->bh->last_run;
+	unsigned on_the_way = on_their_way(c, k);
 
 	/* Another one is not recorded yet; or one may have withdrawn it, and
 	 * another have set the flag again. */
-	if (k->m->debt == BHT_A_DEBT || on_their_way(c, k) > 1)
+	if (k->m->debt == BHT_A_DEBT || on_the_way > 1)
 		return true;
 	/* Where nobody is seen on the way, program order is enough. */
 	if (c->ev->origin == BHT_FROM_RINGS && k->m->anchored && since <= bht_time(&k->m->effective))
 		return false;
 	if ((!k->m->served && seen && (!soon || since == 0)) || ticket_open(c, k))
 		return false;
-	return on_their_way(c, k) || since > k->bh->last_run;
+	return on_the_way || since > k->bh->last_run;
 }
 
 /* Whether the history shows who set the flag; if not, says what is known. */

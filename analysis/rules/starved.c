@@ -60,8 +60,7 @@ static void overtaken(struct bht_case *c, const struct bht_loop_status *s, const
 	if (f && by)
 		snprintf(f->detail, sizeof(f->detail),
 			 "It was scheduled in both samples and not executed in between, while the loop made %llu turns "
-			 "and "
-			 "executed \"%s\" %llu times.",
+			 "and executed \"%s\" %llu times.",
 			 (unsigned long long)(loop->iteration - s->first->iteration), by->name,
 			 (unsigned long long)seen);
 	else if (f)

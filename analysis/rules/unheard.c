@@ -53,8 +53,7 @@ static void lost_in_kernel(struct bht_case *c, const struct bht_loop_status *s, 
 		return;
 	snprintf(f->detail, sizeof(f->detail),
 		 "The eventfd (file descriptor %d) holds %lld in both samples and is watched; %s (tid %u) sleeps in "
-		 "%s, in "
-		 "the kernel in %s, and was not woken in %.0f ms.%s",
+		 "%s, in the kernel in %s, and was not woken in %.0f ms.%s",
 		 loop->notifier_fd, (long long)loop->notifier_count, s->thread->name, s->thread->tid,
 		 bht_syscall_text(s->thread, call, sizeof(call)),
 		 s->thread->wchan[0] ? s->thread->wchan : "a place that could not be read", s->watched_ms,
