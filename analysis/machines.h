@@ -51,29 +51,31 @@ static inline uint64_t bht_delay_length(const struct bht_delay *d)
 
 /* The flag machine. An event whose time is 0 was not seen. */
 struct bht_bh_machine {
+	/* What most events touch comes first and together: cache lines. */
 	uint64_t addr;
 	uint64_t loop;
-	struct bht_event effective;                        /* last schedule that saw 0 */
-	struct bht_event coalesced;                        /* last schedule that saw 1 */
-	struct bht_event unannounced;                      /* last one of these that carried no ticket */
-	uint64_t coalesced_previous, unannounced_previous; /* as in struct bht_ticket */
-	struct bht_event begin, end;                       /* last execution */
-	struct bht_event notify;                           /* last notification for it */
-	struct bht_event answer;                           /* that followed the effective schedule in its thread */
-	struct bht_event cancel;                           /* last cancel or delete */
-	bool pending;                                      /* neither run nor withdrawn since the effective schedule */
+	uint64_t consumed; /* tickets, ever */
+	struct bht_tickets tickets;
+	bool pending; /* neither run nor withdrawn since the effective schedule */
 	/* A thread may lose the CPU between its exchange and its record. So a
 	 * clear without a schedule before it is a debt: the schedule is recorded
 	 * later (then it was served already when it was), or not yet, or lost. Of
 	 * two effective schedules in a row one was served, too. */
-	enum bht_debt { BHT_NO_DEBT, BHT_PERHAPS_A_DEBT, BHT_A_DEBT } debt;
 	bool served, muddled;
-	bool anchored;          /* the effective schedule's exchange lies after the last clear: program order says so */
-	uint64_t cleared;       /* when the flag was cleared last, at the latest */
-	uint64_t others_before; /* executions of the loop before the effective schedule */
-	uint64_t busy_before;   /* its time in callbacks before that */
-	uint64_t consumed;      /* tickets, ever */
-	struct bht_tickets tickets;
+	bool anchored; /* the effective schedule's exchange lies after the last clear: program order says so */
+	enum bht_debt { BHT_NO_DEBT, BHT_PERHAPS_A_DEBT, BHT_A_DEBT } debt;
+	uint64_t cleared;             /* when the flag was cleared last, at the latest */
+	uint64_t others_before;       /* executions of the loop before the effective schedule */
+	uint64_t busy_before;         /* its time in callbacks before that */
+	uint64_t coalesced_previous;  /* as in struct bht_ticket */
+	struct bht_event coalesced;   /* last schedule that saw 1 */
+	struct bht_event effective;   /* last schedule that saw 0 */
+	struct bht_event answer;      /* that followed it in its thread */
+	struct bht_event notify;      /* last notification for it */
+	struct bht_event begin, end;  /* last execution */
+	struct bht_event cancel;      /* last cancel or delete */
+	struct bht_event unannounced; /* last schedule that saw 1 and carried no ticket */
+	uint64_t unannounced_previous;
 	uint64_t slowest_gap;      /* ticks of the one below */
 	struct bht_delay slowest;  /* longest from schedule to execution */
 	struct bht_delay rescued;  /* longest of those that only luck woke */

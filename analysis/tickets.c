@@ -7,23 +7,19 @@
 
 /* --- consumed early ----------------------------------------------------------------- */
 
-static unsigned bit_of(uint64_t number)
+static uint8_t *count_of(struct bht_early *early, uint64_t number)
 {
-	return (unsigned)(number * UINT64_C(0x9e3779b97f4a7c15) >> 54) % BHT_EARLY_BITS;
-}
-
-static void set_bit(struct bht_early *early, uint64_t number)
-{
-	early->filter[bit_of(number) / 64] |= UINT64_C(1) << bit_of(number) % 64;
+	return &early->count[number * UINT64_C(0x9e3779b97f4a7c15) >> 56];
 }
 
 static bool was_consumed_early(struct bht_early *early, uint64_t number)
 {
-	if (!(early->filter[bit_of(number) / 64] >> bit_of(number) % 64 & 1))
+	if (*count_of(early, number) == 0)
 		return false;
 	for (unsigned i = 0; i < BHT_EARLY_MAX; i++) {
 		if (early->number[i] == number) {
 			early->number[i] = 0;
+			--*count_of(early, number);
 			return true;
 		}
 	}
@@ -37,14 +33,11 @@ static int consumed_early(struct bht_tickets *t, uint64_t number)
 	if (!early)
 		return -ENOMEM;
 	t->early = early;
-	early->number[early->n++ % BHT_EARLY_MAX] = number;
-	set_bit(early, number);
-	/* Now and then without those that were overwritten. */
-	if (early->n % BHT_EARLY_MAX == 0) {
-		memset(early->filter, 0, sizeof(early->filter));
-		for (unsigned i = 0; i < BHT_EARLY_MAX; i++)
-			set_bit(early, early->number[i]);
-	}
+	uint64_t *place = &early->number[early->n++ % BHT_EARLY_MAX];
+	if (*place)
+		--*count_of(early, *place);
+	*place = number;
+	++*count_of(early, number);
 	return 0;
 }
 
@@ -79,11 +72,39 @@ static int grow(struct bht_tickets *t)
 	return 0;
 }
 
+/* Those let go will be consumed, too, and that is not early. They are remembered
+ * as long as their numbers have no gap: what is missing may be announced yet. */
+static void let_go(struct bht_tickets *t, size_t n)
+{
+	uint64_t first = bht_ticket_number(t, 0);
+
+	if (!t->unsorted && bht_ticket_number(t, n - 1) - first == n - 1) {
+		if (first != t->gone + t->n_gone) {
+			t->gone = first;
+			t->n_gone = 0;
+		}
+		t->n_gone += n;
+	}
+	drop_first(t, n);
+}
+
+/* Each once: another producer may use the same numbers. */
+static bool was_let_go(struct bht_tickets *t, uint64_t number)
+{
+	uint64_t passed = number - t->gone;
+
+	if (passed >= t->n_gone)
+		return false;
+	t->gone = number + 1;
+	t->n_gone -= passed + 1;
+	return true;
+}
+
 /* Room for one more behind the last. */
 static int make_room(struct bht_tickets *t)
 {
 	if (t->n == BHT_TICKETS_MAX)
-		drop_first(t, BHT_TICKETS_MAX / 2);
+		let_go(t, BHT_TICKETS_MAX / 2);
 	/* Early, so that few open ones stay in few cache lines. */
 	if (t->first >= 16 && t->first >= t->n)
 		move_down(t);
@@ -130,9 +151,11 @@ int bht_ticket_consume(struct bht_tickets *t, uint64_t number)
 {
 	bool first = t->n && bht_ticket_number(t, 0) == number;
 
+	if (number == 0)
+		return 0;
 	size_t i = first || !t->n ? 0 : find(t, number);
 	if (i == t->n)
-		return consumed_early(t, number);
+		return was_let_go(t, number) ? 0 : consumed_early(t, number);
 	memmove(t->ring + t->first + 1, t->ring + t->first, i * sizeof(*t->ring));
 	memmove(t->number + t->first + 1, t->number + t->first, i * sizeof(*t->number));
 	drop_first(t, 1);

@@ -14,7 +14,7 @@
 
 #include "event.h"
 
-enum { BHT_TICKETS_MAX = 1024, BHT_EARLY_MAX = 128, BHT_EARLY_BITS = 1024 };
+enum { BHT_TICKETS_MAX = 1024, BHT_EARLY_MAX = 128 };
 
 struct bht_ticket {
 	struct bht_event schedule;
@@ -27,9 +27,9 @@ struct bht_ticket {
  * also those whose announcement was lost or let go are here for a while.
  */
 struct bht_early {
-	uint64_t number[BHT_EARLY_MAX];       /* 0: announced since */
-	uint64_t filter[BHT_EARLY_BITS / 64]; /* a number whose bit is 0 is not here */
-	uint64_t n;                           /* ever added */
+	uint64_t number[BHT_EARLY_MAX]; /* 0: announced since */
+	uint8_t count[256];             /* of those here, by hash */
+	uint64_t n;                     /* ever added */
 };
 
 /* Zero-initialised is empty. */
@@ -41,6 +41,7 @@ struct bht_tickets {
 	size_t first, n, size;
 	bool unsorted;           /* numbers were not announced in their order */
 	uint64_t last;           /* number announced last */
+	uint64_t gone, n_gone;   /* first of that many numbers that were announced and gave way */
 	struct bht_early *early; /* NULL: none so far */
 };
 

@@ -107,6 +107,42 @@ static void bounded(void **state)
 	bht_tickets_free(&t);
 }
 
+/* What gave way is consumed later, and is not taken for early. */
+static void consumed_after_it_gave_way(void **state)
+{
+	struct bht_tickets t = { 0 };
+	uint64_t n = 0;
+
+	(void)state;
+	while (n <= BHT_TICKETS_MAX)
+		n++, announce(&t, n, n);
+	for (uint64_t i = 1; i <= BHT_TICKETS_MAX / 2; i++)
+		assert_int_equal(bht_ticket_consume(&t, i), 0);
+	assert_null(t.early);
+	/* Number 5 of another producer, and its announcement after it. */
+	assert_int_equal(bht_ticket_consume(&t, 5), 0);
+	size_t open = t.n;
+	announce(&t, 5, ++n);
+	assert_int_equal(t.n, open);
+	bht_tickets_free(&t);
+}
+
+/* A number that was missing among them was announced by nobody so far. */
+static void consumed_early_in_a_gap_of_what_gave_way(void **state)
+{
+	struct bht_tickets t = { 0 };
+
+	(void)state;
+	for (uint64_t n = 1; n <= BHT_TICKETS_MAX + 2; n++)
+		if (n != 100)
+			announce(&t, n, n);
+	assert_int_equal(bht_ticket_consume(&t, 100), 0);
+	size_t open = t.n;
+	announce(&t, 100, 5000);
+	assert_int_equal(t.n, open);
+	bht_tickets_free(&t);
+}
+
 static bool is_open(const struct bht_tickets *t, uint64_t number)
 {
 	for (size_t i = 0; i < t->n; i++)
@@ -144,9 +180,14 @@ static void same_as_an_array(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(announced_and_consumed),  cmocka_unit_test(consumed_before_announced),
-		cmocka_unit_test(forgotten_before_a_time), cmocka_unit_test(bounded),
-		cmocka_unit_test(same_as_an_array),        cmocka_unit_test(consumed_early_below_what_was_let_go),
+		cmocka_unit_test(announced_and_consumed),
+		cmocka_unit_test(consumed_before_announced),
+		cmocka_unit_test(forgotten_before_a_time),
+		cmocka_unit_test(bounded),
+		cmocka_unit_test(same_as_an_array),
+		cmocka_unit_test(consumed_early_below_what_was_let_go),
+		cmocka_unit_test(consumed_after_it_gave_way),
+		cmocka_unit_test(consumed_early_in_a_gap_of_what_gave_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
