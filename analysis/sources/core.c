@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "core.h"
 #include "core_elf.h"
 #include "lock.h"
@@ -13,7 +14,6 @@
 
 static const uint64_t CLOCK_SPAN_NS = 10 * 1000 * 1000; /* that the clock pairs should span */
 static const uint64_t CLOCK_SPAN_MIN_NS = 50 * 1000;    /* and must: a pair may be off by some 100 ns */
-static const double CLOCK_ERROR_NS = 250;
 
 /* All that the reading of one core needs. */
 struct reader {
@@ -26,14 +26,6 @@ struct reader {
 	uint64_t n_events;
 	bool notes_cut;
 };
-
-static uint64_t mono_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* --- notes and roots -------------------------------------------------------------- */
 
@@ -132,7 +124,7 @@ static void calibrate(struct reader *r)
 	if (!rate)
 		bht_unseen(r->ev, "the speed of the clock: all times are given as if a tick took a nanosecond");
 	r->ev->ticks_per_ns = rate ? rate : 1;
-	r->ev->clock_error_ns = CLOCK_ERROR_NS;
+	r->ev->clock_error_ns = BHT_CLOCK_ERROR_NS;
 }
 
 /* --- history ---------------------------------------------------------------------- */
@@ -270,7 +262,7 @@ static void name_file(const char *path, struct bht_refusal *refusal)
 int bht_core_open(const char *core, const char *exe, struct bht_evidence *ev, struct bht_source **history,
 		  struct bht_refusal *refusal)
 {
-	const uint64_t began = mono_ns();
+	const uint64_t began = bht_mono_ns();
 	struct reader r = { .ev = ev };
 
 	*history = NULL;
@@ -280,7 +272,7 @@ int bht_core_open(const char *core, const char *exe, struct bht_evidence *ev, st
 	if (!rc) {
 		tell_limits(&r);
 		ev->last.bytes_read = r.core.mem.bytes_read;
-		ev->read_us = (mono_ns() - began) / 1000;
+		ev->read_us = (bht_mono_ns() - began) / 1000;
 	} else {
 		name_file(core, refusal);
 		bht_evidence_free(ev);

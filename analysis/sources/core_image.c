@@ -67,15 +67,6 @@ void bht_core_maps_free(struct bht_core_maps *maps)
 
 /* --- images in the core ----------------------------------------------------------- */
 
-static void add_root(struct bht_notes *notes, uint64_t root)
-{
-	for (unsigned i = 0; i < notes->n_roots; i++)
-		if (notes->root[i] == root)
-			return;
-	if (notes->n_roots < BHT_ROOTS_MAX)
-		notes->root[notes->n_roots++] = root;
-}
-
 static int look_at_batch(struct bht_core *core, const uint64_t *addrs, size_t n, struct bht_notes *notes)
 {
 	struct bht_notes more;
@@ -84,7 +75,7 @@ static int look_at_batch(struct bht_core *core, const uint64_t *addrs, size_t n,
 	if (rc)
 		return rc;
 	for (unsigned i = 0; i < more.n_roots; i++)
-		add_root(notes, more.root[i]);
+		bht_notes_add(notes, more.root[i]);
 	notes->n_images += more.n_images;
 	notes->n_foreign += more.n_foreign;
 	if (more.n_foreign)
@@ -228,10 +219,10 @@ static int look_at_exe(struct bht_core *core, const struct bht_core_maps *maps, 
 			continue;
 		other |= other_build(core, &image, moved);
 		if (!other_build(core, &image, moved))
-			add_root(notes, moved + image.root);
+			bht_notes_add(notes, moved + image.root);
 	}
 	if (maps->entry && notes->n_roots == before && !other)
-		add_root(notes, maps->entry - image.entry + image.root);
+		bht_notes_add(notes, maps->entry - image.entry + image.root);
 	if (other && notes->n_roots == before)
 		return bht_refuse(refusal, -EBADMSG, 0, "file %s: of another build than the one in core %s", exe,
 				  core->path);
@@ -251,7 +242,7 @@ static void look_at_files(struct bht_core *core, const struct bht_core_maps *map
 			continue;
 		const uint64_t moved = map->start - image.first;
 		if (!other_build(core, &image, moved))
-			add_root(notes, moved + image.root);
+			bht_notes_add(notes, moved + image.root);
 	}
 }
 

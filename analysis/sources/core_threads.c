@@ -13,6 +13,7 @@
 #include <sys/procfs.h>
 #include <sys/user.h>
 
+#include "array.h"
 #include "core_elf.h"
 
 enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513, ERESTARTNOHAND = 514, ERESTART_RESTARTBLOCK = 516 };
@@ -90,18 +91,12 @@ static int add_thread(struct bht_memory *mem, struct bht_core_process *process, 
 
 	memcpy(&status, desc, sizeof(status));
 	memcpy(&regs, status.pr_reg, sizeof(regs));
-	const size_t n = process->n_threads;
-	if (status.pr_pid <= 0 || n == BHT_CORE_THREADS_MAX) {
+	if (status.pr_pid <= 0 || process->n_threads == BHT_CORE_THREADS_MAX) {
 		process->n_strange++;
 		return 0;
 	}
-	/* Doubling the array whenever its length is a power of two. */
-	if (!(n & (n - 1))) {
-		struct bht_thread *more = realloc(process->threads, (n ? 2 * n : 1) * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		process->threads = more;
-	}
+	if (!bht_room_for_one(&process->threads, process->n_threads, sizeof(*process->threads)))
+		return -ENOMEM;
 	struct bht_thread *thread = &process->threads[process->n_threads++];
 	*thread = (struct bht_thread){ .tid = (uint32_t)status.pr_pid,
 				       .ns_tid = (uint32_t)status.pr_pid,

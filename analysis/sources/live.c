@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "live.h"
 #include "lock.h"
 #include "process.h"
@@ -14,7 +15,6 @@
 
 static const uint64_t CLOCK_SPAN_NS = 10 * 1000 * 1000; /* that a pair of clock pairs should span */
 static const long CLOCK_SLEEP_NS = 2 * 1000 * 1000;     /* when there is no time for more */
-static const double CLOCK_ERROR_NS = 250;
 
 struct bht_live {
 	struct bht_process process;
@@ -23,14 +23,6 @@ struct bht_live {
 	double ticks_per_ns;
 	uint64_t read_ns;
 };
-
-static uint64_t mono_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* --- the clock ---------------------------------------------------------------- */
 
@@ -41,7 +33,7 @@ static struct bhp_clock_pair clock_now(void)
 	uint64_t narrowest = UINT64_MAX;
 
 	for (int i = 0; i < 5; i++) {
-		const uint64_t before = bhp_clock(), ns = mono_ns(), width = bhp_clock() - before;
+		const uint64_t before = bhp_clock(), ns = bht_mono_ns(), width = bhp_clock() - before;
 		if (width < narrowest) {
 			narrowest = width;
 			best = (struct bhp_clock_pair){ before + width / 2, ns };
@@ -78,7 +70,7 @@ static void calibrate(struct bht_live *live, struct bht_evidence *ev)
 		rate = measure_rate();
 	live->ticks_per_ns = rate;
 	ev->ticks_per_ns = rate;
-	ev->clock_error_ns = CLOCK_ERROR_NS;
+	ev->clock_error_ns = BHT_CLOCK_ERROR_NS;
 }
 
 /* --- opening ------------------------------------------------------------------ */
@@ -114,7 +106,7 @@ static int find_roots(struct bht_live *live, struct bht_refusal *refusal)
 struct bht_live *bht_live_open(uint32_t pid, struct bht_refusal *refusal)
 {
 	struct bht_live *live = calloc(1, sizeof(*live));
-	const uint64_t began = mono_ns();
+	const uint64_t began = bht_mono_ns();
 
 	if (!live) {
 		bht_refuse(refusal, -ENOMEM, 0, "process %u: no memory", pid);
@@ -186,7 +178,7 @@ static void tell_command(const struct bht_live *live, struct bht_evidence *ev, c
 int bht_live_sample(struct bht_live *live, struct bht_evidence *ev, struct bht_sample *sample,
 		    struct bht_refusal *refusal)
 {
-	const uint64_t began = mono_ns(), bytes = live->process.mem.bytes_read;
+	const uint64_t began = bht_mono_ns(), bytes = live->process.mem.bytes_read;
 
 	*sample = (struct bht_sample){ .ticks = bhp_clock() };
 	int rc = sample_all(live, ev, sample, refusal);
@@ -195,7 +187,7 @@ int bht_live_sample(struct bht_live *live, struct bht_evidence *ev, struct bht_s
 		return bht_process_refuse(&live->process, rc, refusal);
 	}
 	sample->bytes_read = live->process.mem.bytes_read - bytes;
-	live->read_ns += mono_ns() - began;
+	live->read_ns += bht_mono_ns() - began;
 	ev->read_us = bht_live_read_us(live);
 	tell_command(live, ev, sample);
 	calibrate(live, ev);
@@ -211,11 +203,11 @@ static uint64_t ticks_now(void)
 
 struct bht_source *bht_live_history(struct bht_live *live, struct bht_evidence *ev, struct bht_refusal *refusal)
 {
-	const uint64_t began = mono_ns();
+	const uint64_t began = bht_mono_ns();
 	struct bht_flight *flight = bht_roots_flight(&live->process.mem, &live->roots, ticks_now, ev, refusal);
 	int rc = flight ? 0 : -errno;
 
-	live->read_ns += mono_ns() - began;
+	live->read_ns += bht_mono_ns() - began;
 	struct bht_source *history = flight ? bht_flight_source(flight, &live->process.proc.tids) : NULL;
 	if (flight && !history)
 		rc = -errno;

@@ -128,7 +128,7 @@ static int look_at_heads(struct search *s, const uint64_t *addrs, size_t n)
 	return rc;
 }
 
-static void add_root(struct bht_notes *notes, uint64_t root)
+void bht_notes_add(struct bht_notes *notes, uint64_t root)
 {
 	for (unsigned i = 0; i < notes->n_roots; i++)
 		if (notes->root[i] == root)
@@ -154,7 +154,7 @@ static void look_at_notes(struct bht_notes *notes, const struct segment *segment
 		if (n.n_type == BHP_NOTE_ROOT && n.n_namesz == sizeof(BHP_NOTE_NAME) &&
 		    n.n_descsz == sizeof(distance) && !memcmp(buf + name, BHP_NOTE_NAME, sizeof(BHP_NOTE_NAME))) {
 			memcpy(&distance, buf + descriptor, sizeof(distance));
-			add_root(notes, segment->addr + descriptor + (uint64_t)distance);
+			bht_notes_add(notes, segment->addr + descriptor + (uint64_t)distance);
 		}
 		at = (descriptor + n.n_descsz + mask) & ~mask;
 	}

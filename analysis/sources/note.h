@@ -13,6 +13,9 @@ struct bht_notes {
 	uint64_t foreign;   /* one of those */
 };
 
+/* Once each; those beyond BHT_ROOTS_MAX are left out. */
+void bht_notes_add(struct bht_notes *notes, uint64_t root);
+
 /*
  * Looks for the notes of the ELF images at ADDRS, in MEM alone: the files may
  * be deleted or in another mount namespace. What is no image, or damaged, is

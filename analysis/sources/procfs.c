@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "procfs.h"
 
 enum { TEXT_FIRST = 4096, TEXT_MAX = 64 << 20, PATH_SIZE = 64 };
@@ -277,18 +278,14 @@ static void read_wait(struct bht_procfs *p, struct bht_evidence *ev, struct bht_
 
 static int remember_tid(struct bht_tids *tids, uint32_t theirs, uint32_t ours)
 {
-	struct bht_tid_pair *more;
-
 	for (size_t i = 0; i < tids->n; i++)
 		if (tids->pair[i].theirs == theirs) {
 			tids->pair[i].ours = ours;
 			return 0;
 		}
-	more = realloc(tids->pair, (tids->n + 1) * sizeof(*more));
-	if (!more)
+	if (!bht_room_for_one(&tids->pair, tids->n, sizeof(*tids->pair)))
 		return -ENOMEM;
-	more[tids->n++] = (struct bht_tid_pair){ theirs, ours };
-	tids->pair = more;
+	tids->pair[tids->n++] = (struct bht_tid_pair){ theirs, ours };
 	return 0;
 }
 
@@ -340,14 +337,8 @@ static int add_thread(struct bht_procfs *p, struct bht_evidence *ev, struct bht_
 		return 0; /* it exited after the directory was read */
 	if (rc)
 		return rc;
-	/* Doubling the array whenever its length is a power of two. */
-	const size_t n = sample->n_threads;
-	if (!(n & (n - 1))) {
-		struct bht_thread *more = realloc(sample->threads, (n ? 2 * n : 1) * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		sample->threads = more;
-	}
+	if (!bht_room_for_one(&sample->threads, sample->n_threads, sizeof(*sample->threads)))
+		return -ENOMEM;
 	sample->threads[sample->n_threads++] = thread;
 	return 0;
 }

@@ -7,14 +7,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
+#include "clock.h"
 #include "refuse.h"
 #include "ringdir.h"
 #include "ringroot.h"
 #include "roots.h"
 
 enum { FILES_MAX = BHT_RINGS_MAX + BHT_CHUNKS_MAX, PIDS_SHOWN = 16 };
-
-static const double CLOCK_ERROR_NS = 250;
 
 struct ringdir {
 	struct bht_source base;
@@ -81,13 +81,8 @@ static int find_names(struct ringdir *d, const char *path, DIR *dir, uint32_t pi
 		if (d->n_names == FILES_MAX)
 			return bht_refuse(d->refusal, -E2BIG, 0, "%s: more than %d files of process %u", path,
 					  FILES_MAX, pid);
-		/* Doubling the array whenever its length is a power of two. */
-		if (!(d->n_names & (d->n_names - 1))) {
-			struct bht_ringname *more = realloc(d->name, (d->n_names ? 2 * d->n_names : 1) * sizeof(*more));
-			if (!more)
-				return bht_refuse(d->refusal, -ENOMEM, 0, "%s: no memory", path);
-			d->name = more;
-		}
+		if (!bht_room_for_one(&d->name, d->n_names, sizeof(*d->name)))
+			return bht_refuse(d->refusal, -ENOMEM, 0, "%s: no memory", path);
 		d->name[d->n_names++] = name;
 	}
 	if (!d->n_names)
@@ -156,13 +151,8 @@ static int add_thread(struct bht_sample *sample, const struct bht_ringfile *f, c
 			*known = thread;
 		return 0;
 	}
-	if (!(sample->n_threads & (sample->n_threads - 1))) {
-		const size_t n = sample->n_threads ? 2 * sample->n_threads : 1;
-		struct bht_thread *more = realloc(sample->threads, n * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		sample->threads = more;
-	}
+	if (!bht_room_for_one(&sample->threads, sample->n_threads, sizeof(*sample->threads)))
+		return -ENOMEM;
 	sample->threads[sample->n_threads++] = thread;
 	return 0;
 }
@@ -208,7 +198,7 @@ static void describe(struct ringdir *d, const char *path)
 
 	ev->origin = BHT_FROM_RINGS;
 	ev->source = path;
-	ev->clock_error_ns = CLOCK_ERROR_NS;
+	ev->clock_error_ns = BHT_CLOCK_ERROR_NS;
 	if (d->n_roots)
 		memcpy(ev->command, d->root[0].process.command, sizeof(ev->command));
 	for (unsigned i = 0; i < d->n_roots; i++)

@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "refuse.h"
 #include "ringroot.h"
 
@@ -99,13 +100,12 @@ static int read_process(struct bht_ringroot *root, const struct bht_ringname *of
 static int open_ring(struct bht_ringroot *root, const struct bht_ringname *of)
 {
 	char name[BHT_RINGNAME];
-	struct bht_ringfile **more = realloc(root->ring, (root->n_rings + 1) * sizeof(struct bht_ringfile *));
 
-	if (!more)
+	if (!bht_room_for_one(&root->ring, root->n_rings, sizeof(*root->ring)))
 		return bht_refuse(root->refusal, -ENOMEM, 0, "rings: no memory");
-	root->ring = more;
 	bht_ringname_print(of, name, sizeof(name));
-	int rc = bht_ringfile_open(root->dir, name, root->owner, &root->table, &more[root->n_rings], root->refusal);
+	int rc = bht_ringfile_open(root->dir, name, root->owner, &root->table, &root->ring[root->n_rings],
+				   root->refusal);
 	if (!rc) {
 		root->rings_found += of->number < root->process.n_rings;
 		root->n_rings++;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "follow.h"
 #include "refuse.h"
 #include "rings.h"
@@ -142,13 +143,8 @@ static int add_ring(struct bht_memory *mem, struct bht_rings *rings, uint64_t ad
 	if (rings->copied > COPY_MAX)
 		return bht_refuse(refusal, -E2BIG, addr, "rings: more than %llu bytes in all",
 				  (unsigned long long)COPY_MAX);
-	/* Doubling the array whenever its length is a power of two. */
-	if (!(rings->n & (rings->n - 1))) {
-		struct bht_ring *more = realloc(rings->ring, (rings->n ? 2 * rings->n : 1) * sizeof(*more));
-		if (!more)
-			return bht_refuse(refusal, -ENOMEM, addr, "rings: no memory for %zu", rings->n);
-		rings->ring = more;
-	}
+	if (!bht_room_for_one(&rings->ring, rings->n, sizeof(*rings->ring)))
+		return bht_refuse(refusal, -ENOMEM, addr, "rings: no memory for %zu", rings->n);
 	*next = (uintptr_t)h.next;
 	rc = copy_ring(mem, addr, &h, &ring);
 	if (rc) {

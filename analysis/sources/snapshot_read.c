@@ -11,12 +11,13 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "refuse.h"
 #include "ringroot.h"
 #include "rings.h"
+#include "roots.h"
 #include "snapline.h"
 #include "snapshot.h"
-#include "roots.h"
 
 enum { ARRAYS_MAX = 64 << 20 /* bytes of all arrays */ };
 
@@ -81,19 +82,13 @@ static int take_all(struct snapshot *s, enum bht_snap what, void *array, size_t 
 	unsigned char *at;
 	int rc = 0;
 
-	memcpy(&at, array, sizeof(at));
 	for (; !rc && bht_snap_is(s->line, what); *n += !rc) {
 		s->used += size;
 		if (s->used > ARRAYS_MAX)
 			return refuse(s, -E2BIG, 0, "more than 64 MiB of loops, bottom halves and threads");
-		/* Doubling the array whenever its length is a power of two. */
-		if (!(*n & (*n - 1))) {
-			unsigned char *more = realloc(at, (*n ? 2 * *n : 1) * size);
-			if (!more)
-				return refuse(s, -ENOMEM, 0, "no memory");
-			at = more;
-			memcpy(array, &at, sizeof(at));
-		}
+		if (!bht_room_for_one(array, *n, size))
+			return refuse(s, -ENOMEM, 0, "no memory");
+		memcpy(&at, array, sizeof(at));
 		memset(at + *n * size, 0, size);
 		rc = take(s, what, at + *n * size);
 	}
@@ -186,27 +181,25 @@ static int place(struct snapshot *s, uint64_t offset, const struct bht_ring *say
 
 static int take_ring(struct snapshot *s, struct bht_ringroot *root)
 {
-	struct bht_ringfile **more = realloc(root->ring, (root->n_rings + 1) * sizeof(struct bht_ringfile *));
 	struct bht_ring say = { .n = 0 };
 	struct bht_refusal why;
 	char name[32];
 
-	if (!more)
-		return refuse(s, -ENOMEM, 0, "no memory");
-	root->ring = more;
 	if (s->n_rings == BHT_RINGS_MAX)
 		return refuse(s, -E2BIG, 0, "too many rings");
+	if (!bht_room_for_one(&root->ring, root->n_rings, sizeof(*root->ring)))
+		return refuse(s, -ENOMEM, 0, "no memory");
 	const uint64_t offset = s->offset;
 	int rc = take(s, BHT_SNAP_ring, &say);
 	if (rc)
 		return rc;
 	bht_ringroot_allow(s->n_rings);
 	snprintf(name, sizeof(name), "ring-%u.flight", s->n_rings++);
-	rc = bht_ringfile_open(s->dir, name, s->owner, &root->table, &more[root->n_rings], &why);
+	rc = bht_ringfile_open(s->dir, name, s->owner, &root->table, &root->ring[root->n_rings], &why);
 	if (rc)
 		return bht_refuse(s->refusal, rc, why.addr, "%s/%s", s->path, why.why);
 	root->n_rings++;
-	return place(s, offset, &say, more[root->n_rings - 1]);
+	return place(s, offset, &say, root->ring[root->n_rings - 1]);
 }
 
 static int take_history(struct snapshot *s)

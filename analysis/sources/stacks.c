@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "array.h"
+#include "clock.h"
 #include "core_elf.h"
 #include "refuse.h"
 #include "stacks.h"
@@ -20,14 +22,6 @@ struct walk {
 	bool stops; /* the thread is stopped while it is walked */
 	int error;
 };
-
-static uint64_t mono_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* --- walking ----------------------------------------------------------------------- */
 
@@ -58,20 +52,15 @@ static int add_thread(Dwfl_Thread *thread, void *arg)
 		out->more = true;
 		return DWARF_CB_ABORT;
 	}
-	/* Doubling the array whenever its length is a power of two. */
-	if (!(out->n & (out->n - 1))) {
-		struct bht_stack *more = realloc(out->threads, (out->n ? 2 * out->n : 1) * sizeof(*more));
-		if (!more)
-			goto no_memory;
-		out->threads = more;
-	}
+	if (!bht_room_for_one(&out->threads, out->n, sizeof(*out->threads)))
+		goto no_memory;
 	struct bht_stack *stack = &out->threads[out->n];
 	*stack = (struct bht_stack){ .tid = (uint32_t)dwfl_thread_tid(thread) };
 	stack->frames = calloc(BHT_FRAMES_MAX, sizeof(*stack->frames));
 	if (!stack->frames)
 		goto no_memory;
 	out->n++;
-	const uint64_t began = mono_ns();
+	const uint64_t began = bht_mono_ns();
 	errno = 0;
 	/* Stops it, and lets it go when the walk is over. */
 	if (dwfl_thread_getframes(thread, add_frame, stack) < 0) {
@@ -80,7 +69,7 @@ static int add_thread(Dwfl_Thread *thread, void *arg)
 		snprintf(stack->why, sizeof(stack->why), "%s", dwfl_errmsg(-1));
 	}
 	if (walk->stops)
-		stack->stopped_us = (mono_ns() - began) / 1000;
+		stack->stopped_us = (bht_mono_ns() - began) / 1000;
 	return DWARF_CB_OK;
 no_memory:
 	walk->error = -ENOMEM;
