@@ -9,53 +9,71 @@ enum { PATIENCE = 8 };
 
 /* --- objects --------------------------------------------------------------------- */
 
-static void *find_or_make(struct bht_map *map, uint64_t key, size_t size, bool *made)
+/* A new one, zeroed. NULL: no memory. */
+static void *make(struct bht_map *map, uint64_t key, size_t size)
 {
-	void *object = bht_map_get(map, key);
+	void *object = calloc(1, size);
 
-	*made = false;
-	if (object)
-		return object;
-	object = calloc(1, size);
 	if (object && bht_map_put(map, key, object) != 0) {
 		free(object);
 		object = NULL;
 	}
-	*made = object != NULL;
 	return object;
 }
 
+static struct bht_loop_machine *make_loop(struct bht_machines *m, uint64_t addr)
+{
+	struct bht_loop_machine *loop = make(&m->loops, addr, sizeof(*loop));
+
+	if (loop)
+		loop->addr = addr;
+	return loop;
+}
+
+static struct bht_thread_machine *make_thread(struct bht_machines *m, uint32_t tid)
+{
+	struct bht_thread_machine *thread = make(&m->threads, tid, sizeof(*thread));
+
+	if (thread)
+		thread->tid = tid;
+	return thread;
+}
+
+static struct bht_bh_machine *make_bh(struct bht_machines *m, uint64_t addr)
+{
+	struct bht_bh_machine *bh = make(&m->bhs, addr, sizeof(*bh));
+
+	if (bh)
+		bh->addr = addr;
+	return bh;
+}
+
+/* Finding one is the common case, for each event. */
 struct bht_loop_machine *bht_find_loop(struct bht_machines *m, uint64_t addr)
 {
-	bool made;
-	struct bht_loop_machine *loop = find_or_make(&m->loops, addr, sizeof(*loop), &made);
-	if (made)
-		loop->addr = addr;
-	return m->last_loop = loop;
+	struct bht_loop_machine *loop = bht_map_get(&m->loops, addr);
+
+	return m->last_loop = loop ? loop : make_loop(m, addr);
 }
 
-static struct bht_thread_machine *the_thread(struct bht_machines *m, uint32_t tid)
+static inline struct bht_thread_machine *the_thread(struct bht_machines *m, uint32_t tid)
 {
-	bool made;
+	struct bht_thread_machine **last = &m->last_thread[tid % BHT_LAST_THREADS];
 
-	if (m->last_thread && m->last_thread->tid == tid)
-		return m->last_thread;
-	struct bht_thread_machine *thread = find_or_make(&m->threads, tid, sizeof(*thread), &made);
-	if (made)
-		thread->tid = tid;
-	return m->last_thread = thread;
+	if (*last && (*last)->tid == tid)
+		return *last;
+	struct bht_thread_machine *thread = bht_map_get(&m->threads, tid);
+
+	return *last = thread ? thread : make_thread(m, tid);
 }
 
-static struct bht_bh_machine *the_bh(struct bht_machines *m, uint64_t addr)
+static inline struct bht_bh_machine *the_bh(struct bht_machines *m, uint64_t addr)
 {
-	bool made;
-
 	if (m->last_bh && m->last_bh->addr == addr)
 		return m->last_bh;
-	struct bht_bh_machine *bh = find_or_make(&m->bhs, addr, sizeof(*bh), &made);
-	if (made)
-		bh->addr = addr;
-	return m->last_bh = bh;
+	struct bht_bh_machine *bh = bht_map_get(&m->bhs, addr);
+
+	return m->last_bh = bh ? bh : make_bh(m, addr);
 }
 
 struct bht_bh_machine *bht_machine_bh(const struct bht_machines *m, uint64_t addr)

@@ -20,7 +20,14 @@
 #include "objects.h"
 #include "tickets.h"
 
-enum { BHT_RECENT = 64, BHT_OPEN_MAX = 16, BHT_LONG_MAX = 16, BHT_UNNOTIFIED_MAX = 4, BHT_LOSSES_MAX = 64 };
+enum {
+	BHT_RECENT = 64,
+	BHT_OPEN_MAX = 16,
+	BHT_LONG_MAX = 16,
+	BHT_UNNOTIFIED_MAX = 4,
+	BHT_LOSSES_MAX = 64,
+	BHT_LAST_THREADS = 16
+};
 
 /* The last events of a loop and its bottom halves, oldest overwritten first. */
 struct bht_recent {
@@ -138,7 +145,7 @@ struct bht_machines {
 	struct bht_map bhs, loops, threads;
 	struct bht_bh_machine *last_bh; /* found last */
 	struct bht_loop_machine *last_loop;
-	struct bht_thread_machine *last_thread;
+	struct bht_thread_machine *last_thread[BHT_LAST_THREADS]; /* by tid: the merge alternates between a few */
 	uint64_t error;       /* ticks: no two events of different threads closer than this are ordered */
 	uint64_t race_window; /* ticks: what was scheduled longer before an execution was seen by it */
 	uint64_t n_events;

@@ -135,6 +135,8 @@ static size_t find(const struct bht_tickets *t, uint64_t number)
 {
 	size_t from = 0, to = t->n;
 
+	if (!t->n || (!t->unsorted && number < bht_ticket_number(t, 0)))
+		return t->n;
 	while (t->unsorted && from < t->n && bht_ticket_number(t, from) != number)
 		from++;
 	while (!t->unsorted && from < to) {
@@ -153,11 +155,13 @@ int bht_ticket_consume(struct bht_tickets *t, uint64_t number)
 
 	if (number == 0)
 		return 0;
-	size_t i = first || !t->n ? 0 : find(t, number);
+	size_t i = first ? 0 : find(t, number);
 	if (i == t->n)
 		return was_let_go(t, number) ? 0 : consumed_early(t, number);
-	memmove(t->ring + t->first + 1, t->ring + t->first, i * sizeof(*t->ring));
-	memmove(t->number + t->first + 1, t->number + t->first, i * sizeof(*t->number));
+	if (i) {
+		memmove(t->ring + t->first + 1, t->ring + t->first, i * sizeof(*t->ring));
+		memmove(t->number + t->first + 1, t->number + t->first, i * sizeof(*t->number));
+	}
 	drop_first(t, 1);
 	return 0;
 }

@@ -14,7 +14,7 @@
 
 #include "event.h"
 
-enum { BHT_TICKETS_MAX = 1024, BHT_EARLY_MAX = 128 };
+enum { BHT_TICKETS_MAX = 256, BHT_EARLY_MAX = 128 };
 
 struct bht_ticket {
 	struct bht_event schedule;
