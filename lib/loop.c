@@ -92,7 +92,8 @@ struct bh_loop *bh_loop_new(const char *name)
 	pthread_mutex_init(&loop->lock, NULL);
 	strncpy(loop->o.name, name ? name : "", sizeof(loop->o.name) - 1);
 	atomic_store_explicit(&loop->o.state, BHP_LIVE, memory_order_release);
-	bhp_emit(loop_new, .loop = loop, .notifier_fd = loop->o.notifier_fd, .name = loop->o.name);
+	bhp_emit(loop_new, .loop = loop, .protocol = (uint8_t)loop->o.protocol, .notifier_fd = loop->o.notifier_fd,
+		 .name = loop->o.name);
 	return loop;
 }
 

@@ -25,7 +25,8 @@
 /* clang-format off */
 BHP_EVENT(1, loop_new,
 	BHP_F(LOOP, ptr, loop,        "loop")
-	BHP_F(LO,   i32, notifier_fd, "eventfd that wakes it")
+	BHP_F(T0,   u8,  protocol,    "what it states of its protocol (enum bhp_protocol, bits)")
+	BHP_F(LO2,  i32, notifier_fd, "eventfd that wakes it")
 	BHP_F(TEXT, str, name,        "name given by the program"),
 	"an event loop was created")
 
@@ -71,7 +72,7 @@ BHP_EVENT(7, notify,
 BHP_EVENT(8, accept,
 	BHP_F(LOOP, ptr, loop,  "loop")
 	BHP_F(T0,   u8,  by,    "who cleared the notifier (enum bhp_accept_by)")
-	BHP_F(ARG,  u64, value, "eventfd count that was read"),
+	BHP_F(ARG2, u64, value, "eventfd count that was read"),
 	"the notifier was cleared")
 
 BHP_EVENT(9, execute_begin,
@@ -90,26 +91,26 @@ BHP_EVENT(11, poll_begin,
 	BHP_F(LOOP, ptr, loop,      "loop")
 	BHP_F(T0,   u8,  blocking,  "1 when the poll may sleep")
 	BHP_F(T1,   u8,  depth,     "1 outermost, 2 and more nested; 15 stands for 15 or more")
-	BHP_F(ARG,  u64, iteration, "number of this poll"),
+	BHP_F(ARG2, u64, iteration, "number of this poll"),
 	"one turn of the loop begins")
 
 BHP_EVENT(12, poll_end,
 	BHP_F(LOOP, ptr, loop,      "loop")
 	BHP_F(T0,   u8,  progress,  "1 when anything ran")
 	BHP_F(T1,   u8,  depth,     "as in poll_begin")
-	BHP_F(ARG,  u64, iteration, "as in poll_begin"),
+	BHP_F(ARG2, u64, iteration, "as in poll_begin"),
 	"one turn of the loop ended")
 
 BHP_EVENT(13, wait_begin,
 	BHP_F(LOOP, ptr, loop,       "loop")
-	BHP_F(ARG,  i64, timeout_ns, "longest sleep in ns, -1 for ever"),
+	BHP_F(ARG2, i64, timeout_ns, "longest sleep in ns, -1 for ever"),
 	"the loop found nothing pending and goes to sleep")
 
 BHP_EVENT(14, wait_end,
 	BHP_F(LOOP, ptr, loop,  "loop")
 	BHP_F(T0,   u8,  woke,  "why it woke (enum bhp_woke, bits)")
-	BHP_F(LO,   i32, fd,    "first other file descriptor that was ready, -1 for none")
-	BHP_F(HI,   u32, ready, "number of ready file descriptors"),
+	BHP_F(LO2,  i32, fd,    "first other file descriptor that was ready, -1 for none")
+	BHP_F(HI2,  u32, ready, "number of ready file descriptors"),
 	"the loop woke")
 
 BHP_EVENT(15, consume,
@@ -119,8 +120,8 @@ BHP_EVENT(15, consume,
 	"the callback says which announced work it handled")
 
 BHP_MARK(16, thread,
-	BHP_F(LO,   u32, tid,      "thread that writes from here on")
-	BHP_F(HI,   u32, previous, "thread that wrote before, 0 for none")
+	BHP_F(LO2,  u32, tid,      "thread that writes from here on")
+	BHP_F(HI2,  u32, previous, "thread that wrote before, 0 for none")
 	BHP_F(TEXT, str, name,     "thread name"),
 	"a thread took over this ring")
 /* clang-format on */

@@ -9,6 +9,10 @@
  *   word 2  BH (48) | HALF (16)
  *   word 3  ARG (64), or LO (32) | HI (32)
  *
+ * An event without a bottom half has its argument in word 2: ARG2, or LO2 | HI2.
+ * So the fields of each event, taken by their place, leave no word empty between
+ * them, and a trace format can describe them by alignment alone (analysis/ctf/).
+ *
  * User-space pointers fit 48 bits on x86_64 and on aarch64 without the
  * opt-in 52/57-bit address hints. TEXT does not fit: it follows in up to two
  * continuation records (BHP_ID_TEXT) of 24 bytes each.
@@ -48,8 +52,9 @@ enum bhp_id {
 #include "events.def.h"
 };
 
-/* Slots: word, shift, width. The widths of one word's slots never overlap
- * except ARG with LO and HI; schema.c asserts that no event uses a bit twice. */
+/* Slots: word, shift, width. The slots of one word never overlap, with the exception
+ * of ARG with LO and HI, and of what is in word 2; schema.c asserts that no
+ * event uses a bit twice. Append-only: they are on disk and in cores. */
 enum bhp_slot {
 	BHP_SLOT_LOOP,
 	BHP_SLOT_T0,
@@ -59,13 +64,18 @@ enum bhp_slot {
 	BHP_SLOT_ARG,
 	BHP_SLOT_LO,
 	BHP_SLOT_HI,
-	BHP_SLOT_TEXT
+	BHP_SLOT_TEXT,
+	BHP_SLOT_ARG2,
+	BHP_SLOT_LO2,
+	BHP_SLOT_HI2
 };
 
-#define BHP_SLOT_LIST(S)                                                                                               \
-	S(LOOP, 1, 16, 48)                                                                                             \
-	S(T0, 1, 8, 4)                                                                                                 \
-	S(T1, 1, 12, 4) S(BH, 2, 0, 48) S(HALF, 2, 48, 16) S(ARG, 3, 0, 64) S(LO, 3, 0, 32) S(HI, 3, 32, 32)
+/* clang-format off */
+#define BHP_SLOT_LIST(S) \
+	S(LOOP, 1, 16, 48) S(T0, 1, 8, 4) S(T1, 1, 12, 4) \
+	S(BH, 2, 0, 48) S(HALF, 2, 48, 16) S(ARG2, 2, 0, 64) S(LO2, 2, 0, 32) S(HI2, 2, 32, 32) \
+	S(ARG, 3, 0, 64) S(LO, 3, 0, 32) S(HI, 3, 32, 32)
+/* clang-format on */
 
 #define BHP_BITS(width) ((width) == 64 ? ~UINT64_C(0) : (UINT64_C(1) << ((width)&63)) - 1)
 

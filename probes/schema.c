@@ -2,7 +2,8 @@
 #include "schema.h"
 
 /* No event may use a bit of its record twice: for each, the sum of the slots'
- * masks equals their union. ARG is LO and HI together. */
+ * masks equals their union. ARG is LO and HI together; what is in word 2 instead
+ * takes the place of BH and HALF. */
 enum {
 	MASK_LOOP = 1,
 	MASK_T0 = 2,
@@ -12,7 +13,10 @@ enum {
 	MASK_LO = 32,
 	MASK_HI = 64,
 	MASK_ARG = 96,
-	MASK_TEXT = 128
+	MASK_TEXT = 128,
+	MASK_LO2 = MASK_BH | 256,
+	MASK_HI2 = MASK_HALF | 512,
+	MASK_ARG2 = MASK_LO2 | MASK_HI2
 };
 
 #define BHP_F(slot, kind, name, doc)         +MASK_##slot
@@ -31,8 +35,13 @@ enum {
 };
 #undef BHP_F
 
+/* What comes later in the record needs what comes before it. */
+#define FOLLOWS(mask, later, before) (!((int)(mask)&MASK_##later) || (int)(mask)&MASK_##before)
 #define BHP_EVENT(number, name, fields, doc)                                                                           \
-	_Static_assert((int)SUM_##name == (int)UNION_##name, #name ": two fields share a slot");
+	_Static_assert((int)SUM_##name == (int)UNION_##name, #name ": two fields share a slot");                       \
+	_Static_assert(FOLLOWS(UNION_##name, T1, T0) && FOLLOWS(UNION_##name, HALF, BH) &&                             \
+			       FOLLOWS(UNION_##name, LO, BH) && FOLLOWS(UNION_##name, HI, LO),                         \
+		       #name ": a gap between its fields");
 #define BHP_MARK BHP_EVENT
 #include "events.def.h"
 

@@ -468,7 +468,7 @@ static void test_newer_recorder(void **state)
 	       sizeof(table[0]));
 	write_consume(1);
 	bhp_flight_write((struct bhp_record){ { 2, 200, 0, 0 } }, "its text");
-	bhp_flight_write((struct bhp_record){ { 3, 201, 0, UINT64_C(5) << 32 | 7 } }, "seven");
+	bhp_flight_write((struct bhp_record){ { 3, 201, UINT64_C(5) << 32 | 7, 0 } }, "seven");
 	copy();
 	expect(0, BHP_ID_consume, 1, 1005);
 	expect(0, BHP_ID_thread, 3, 1007);
