@@ -80,21 +80,33 @@ $(OUT)/$(SO) $(OUT)/libbh.so: $(OUT)/libbh.so.$(VERSION)
 $(OUT)/libbh.a: $(KIT_OBJ) $(LIB_OBJ)
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 
+# The LTTng-UST provider is loaded only where it is asked for: libbh needs none of it.
+LTTNG_SO := libbh-lttng.so.0
+$(OUT)/libbh-lttng.so.$(VERSION): $(OUT)/obj/pic/probes/lttng/provider.o probes/lttng/provider.map
+	$(call say,LINK,$@)$(CC) -shared -pthread -Wl,-soname,$(LTTNG_SO) -Wl,--version-script=probes/lttng/provider.map \
+		-Wl,-z,nodelete -Wl,-z,defs $(ALL_LDFLAGS) $< -llttng-ust -llttng-ust-common -ldl -o $@
+
+$(OUT)/$(LTTNG_SO): $(OUT)/libbh-lttng.so.$(VERSION)
+	$(Q)ln -sf $(<F) $@
+
 # Always: PREFIX may be another one when it is installed.
 .PHONY: FORCE
 $(OUT)/libbh.pc: lib/libbh.pc.in FORCE
 	@mkdir -p $(@D)
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
 
-LIBBH := $(OUT)/$(SO) $(OUT)/libbh.so $(OUT)/libbh.a $(OUT)/libbh.pc
+LIBBH := $(OUT)/$(SO) $(OUT)/libbh.so $(OUT)/libbh.a $(OUT)/libbh.pc $(OUT)/$(LTTNG_SO)
 
 # --- bhtrace -----------------------------------------------------------------
+
+ANALYSIS_LIBS := -ljansson -ldw -lelf $(shell $(PKG_CONFIG) --libs babeltrace2 2>/dev/null || echo -lbabeltrace2) -lm
+TOOLS_LIBS    := -llttng-ctl
 
 $(OUT)/libanalysis.a: $(ANALYSIS_OBJ) $(KIT_SCHEMA)
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 
 $(OUT)/bhtrace: $(TOOLS_OBJ) $(OUT)/libanalysis.a
-	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -ljansson -ldw -lelf -o $@
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ $(TOOLS_LIBS) $(ANALYSIS_LIBS) -o $@
 
 all: $(LIBBH) $(OUT)/bhtrace
 
@@ -109,6 +121,8 @@ install: $(LIBBH) $(OUT)/bhtrace
 		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 755 $(OUT)/bhtrace $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(OUT)/libbh.so.$(VERSION) $(OUT)/libbh.a $(DESTDIR)$(LIBDIR)/
+	install -m 755 $(OUT)/libbh-lttng.so.$(VERSION) $(DESTDIR)$(LIBDIR)/
+	ln -sf libbh-lttng.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(LTTNG_SO)
 	ln -sf libbh.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SO)
 	ln -sf $(SO) $(DESTDIR)$(LIBDIR)/libbh.so
 	install -m 644 $(OUT)/libbh.pc $(DESTDIR)$(LIBDIR)/pkgconfig/

@@ -55,16 +55,20 @@ static void gen_mechanisms(FILE *out)
 
 static void gen_events(FILE *out)
 {
-	fprintf(out, "<!-- made by `make docs` from probes/events.def.h -->\n# Events\n\n"
-		     "Provider `bh`. Each event is a record of the flight recorder; those marked USDT are a probe\n"
-		     "`bh:NAME` too, with the fields as arguments in this order. The slot is the place in the record,\n"
-		     "see probes/record.h.\n");
+	fprintf(out,
+		"<!-- made by `make docs` from probes/events.def.h -->\n# Events\n\n"
+		"Provider `bh`. Each event is a record of the flight recorder; those marked USDT are a probe\n"
+		"`bh:NAME` too, with the fields as arguments in this order. The slot is the place in the record,\n"
+		"see probes/record.h.\n\n"
+		"Those marked LTTng are a tracepoint `bh:NAME` of the LTTng-UST provider, too. Its fields are\n"
+		"`time`, in ticks and the same as in the record, and then these; a ptr is written in hexadecimal.\n"
+		"`execute_begin` is one only with BH_LTTNG_BEGIN=1, see placement.md.\n");
 #define BHP_F(slot, kind, name, doc) fprintf(out, "| `%s` | %s | %s | %s |\n", #name, #kind, #slot, doc);
 #define EVENT(number, name, fields, doc, how)                                                                          \
 	fprintf(out, "\n## %d %s\n\n%s%s.\n\n| field | kind | slot | meaning |\n| --- | --- | --- | --- |\n", number,  \
 		#name, how, doc);                                                                                      \
 	fields
-#define BHP_EVENT(number, name, fields, doc) EVENT(number, name, fields, doc, "USDT: ")
+#define BHP_EVENT(number, name, fields, doc) EVENT(number, name, fields, doc, "USDT, LTTng: ")
 #define BHP_MARK(number, name, fields, doc)  EVENT(number, name, fields, doc, "Recorder only: ")
 #include "events.def.h"
 #undef BHP_F

@@ -4,8 +4,9 @@
  *
  *	bhp_emit(schedule, .loop = loop, .bh = bh, .seen = 1, .ticket = 7);
  *
- * writes the event to the calling thread's flight ring and, when a tracer is
- * attached to it, fires the USDT probe bh:schedule. Event and field names and
+ * writes the event to the calling thread's flight ring, fires the USDT probe
+ * bh:schedule when a tracer is attached to it, and the LTTng-UST tracepoint of that
+ * name when there is a provider and a session wants it. Event and field names and
  * types are checked by the compiler against events.def.h.
  *
  * Where a call may stand is part of correctness. Nothing may stand between a
@@ -21,6 +22,7 @@
 #define BHP_H
 
 #include "flight.h"
+#include "lttng.h"
 
 #if !defined(BHP_NO_USDT)
 #ifdef _SYS_SDT_H
@@ -70,12 +72,16 @@
 #include "events.def.h"
 #endif
 
-/* bhp_emit_schedule(time, &fields) */
+/* bhp_emit_schedule(time, &fields). The record is made twice rather than kept: that
+ * would be four more stores where no session wants it. */
 #define BHP_EVENT(number, name, fields, doc)                                                                           \
 	static inline __attribute__((always_inline)) void bhp_emit_##name(uint64_t time, const struct bhp_##name *e)   \
 	{                                                                                                              \
 		bhp_flight_write(bhp_encode_##name(time, e), bhp_text_of_##name(e));                                   \
 		bhp_probe_##name(e);                                                                                   \
+		const struct bhp_lttng_event *to = bhp_lttng_wanted(number);                                           \
+		if (__builtin_expect(to != NULL, 0))                                                                   \
+			to->emit(bhp_encode_##name(time, e), bhp_text_of_##name(e));                                   \
 	}
 #include "events.def.h"
 

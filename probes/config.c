@@ -65,6 +65,15 @@ int bhp_config_parse(const char *value, struct bhp_config *config, const char **
 	return -EINVAL;
 }
 
+void bhp_complain(const char *variable, const char *value, const char *why)
+{
+	char shown[64 + 1] = "";
+
+	for (size_t i = 0; i < sizeof(shown) - 1 && value[i]; i++)
+		shown[i] = value[i] >= ' ' && value[i] != 0x7f ? value[i] : '?';
+	fprintf(stderr, "libbh: %s=%s ignored: %s\n", variable, shown, why);
+}
+
 static struct bhp_config the_config;
 
 static void read_environment(void)
@@ -74,12 +83,8 @@ static void read_environment(void)
 	 * caller says. */
 	const char *value = secure_getenv("BH_FLIGHT");
 
-	if (bhp_config_parse(value, &the_config, &why) == 0)
-		return;
-	char shown[64 + 1] = "";
-	for (size_t i = 0; i < sizeof(shown) - 1 && value[i]; i++)
-		shown[i] = value[i] >= ' ' && value[i] != 0x7f ? value[i] : '?';
-	fprintf(stderr, "libbh: BH_FLIGHT=%s ignored: %s\n", shown, why);
+	if (bhp_config_parse(value, &the_config, &why) != 0)
+		bhp_complain("BH_FLIGHT", value, why);
 }
 
 const struct bhp_config *bhp_config(void)

@@ -23,6 +23,9 @@ BHP_HIDDEN int bhp_config_parse(const char *value, struct bhp_config *config, co
  * stderr. */
 BHP_HIDDEN const struct bhp_config *bhp_config(void);
 
+/* Says on stderr that VARIABLE has a VALUE nobody understands. */
+BHP_HIDDEN void bhp_complain(const char *variable, const char *value, const char *why);
+
 /* A mapping for ring NUMBER, of SIZE bytes of records, zeroed; NULL with errno. */
 BHP_HIDDEN struct bhp_ring *bhp_ring_map(const struct bhp_config *config, size_t size, unsigned number);
 

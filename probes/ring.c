@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lttng.h"
 #include "recorder.h"
 
 /* So many rings of exited threads keep their history before the oldest is
@@ -143,6 +144,9 @@ static struct bhp_ring *take_and_sign_in(uint64_t now)
 	sign_in(ring, now);
 	if (rings.key_valid)
 		pthread_setspecific(rings.key, ring);
+	/* LTTng allocates for a thread's first event: not later, in a signal handler. */
+	if (bhp_lttng)
+		bhp_lttng->thread();
 	return ring;
 }
 

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lttng.h"
 #include "recorder.h"
 
 static struct bhp_field_info field_table[BHP_FIELD_INFO_MAX];
@@ -80,6 +81,7 @@ static void in_child(void)
 	bhp_files_in_child();
 	bhp_pool_after_fork(true);
 	bhp_rings_after_fork(true);
+	bhp_lttng_in_child();
 	atomic_store_explicit(&bhp_flight_root.pid, (uint32_t)getpid(), memory_order_relaxed);
 }
 
@@ -90,4 +92,5 @@ __attribute__((constructor)) static void start(void)
 	atomic_store_explicit(&bhp_flight_root.pid, (uint32_t)getpid(), memory_order_relaxed);
 	atomic_store_explicit(&bhp_flight_root.mode, (uint32_t)bhp_config()->mode, memory_order_relaxed);
 	pthread_atfork(before_fork, in_parent, in_child);
+	bhp_lttng_find();
 }

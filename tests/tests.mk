@@ -14,7 +14,7 @@ UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC))
 
 $(OUT)/unit/%: $(OUT)/obj/exe/tests/unit/%.o $(OUT)/libanalysis.a $(OUT)/libbh.a
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $< $(OUT)/libanalysis.a $(OUT)/libbh.a -lcmocka -ljansson -ldw -lelf -lpthread -o $@
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $< $(OUT)/libanalysis.a $(OUT)/libbh.a -lcmocka $(ANALYSIS_LIBS) -lpthread -o $@
 
 unit: $(UNIT)
 	$(Q)tests/run $(UNIT)

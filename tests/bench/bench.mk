@@ -4,7 +4,7 @@
 # could not be measured fails the build. Included by tests/tests.mk.
 
 BENCH_DIR := $(OUT)/bench
-BENCH     := recorder placement freerun readcost analyze peers
+BENCH     := recorder lttng placement freerun readcost analyze peers
 
 # What is not installed is left out, and its rows say so. Looked for only when
 # this make builds the benchmarks.
@@ -43,18 +43,18 @@ $(call bench_obj,usdt): $(if $(BENCH_BPF),$(BENCH_DIR)/usdt.skel.h)
 $(BENCH:%=$(BENCH_DIR)/%) $(BENCH_DIR)/target $(BENCH_DIR)/collect: $(BENCH_DIR)/%: \
 		$(OUT)/obj/exe/tests/bench/%.o $(call bench_obj,bench) $(OUT)/libbh.a
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $(filter %.o,$^) $(filter-out %libbh.a,$(filter %.a,$^)) $(OUT)/libbh.a $(BENCH_LIBS) -ljansson -lpthread -lm -o $@
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $(filter %.o,$^) $(filter-out %libbh.a,$(filter %.a,$^)) $(OUT)/libbh.a $(BENCH_LIBS) $(ANALYSIS_LIBS) -lpthread -lm -o $@
 
-$(BENCH_DIR)/recorder $(BENCH_DIR)/placement: $(call bench_obj,usdt)
-$(BENCH_DIR)/recorder $(BENCH_DIR)/placement: BENCH_LIBS = $(if $(BENCH_BPF),-lbpf)
+$(BENCH_DIR)/recorder $(BENCH_DIR)/lttng $(BENCH_DIR)/placement: $(call bench_obj,usdt)
+$(BENCH_DIR)/recorder $(BENCH_DIR)/lttng $(BENCH_DIR)/placement: BENCH_LIBS = $(if $(BENCH_BPF),-lbpf)
 $(BENCH_DIR)/analyze: $(OUT)/libanalysis.a
-$(BENCH_DIR)/analyze: BENCH_LIBS = -ldw -lelf
 $(BENCH_DIR)/peers: $(PEER_OBJ)
 $(BENCH_DIR)/peers: BENCH_LIBS = $(if $(strip $(BENCH_PKG)),$(shell $(PKG_CONFIG) --libs $(BENCH_PKG)))
 
 # --- measuring --------------------------------------------------------------------
 
 BENCH_ARGS_freerun  = $(OUT)/museum/flag-race
+BENCH_ARGS_lttng    = $(abspath $(OUT))/$(LTTNG_SO)
 BENCH_ARGS_readcost = $(OUT)/bhtrace $(BENCH_DIR)/target
 
 .PHONY: bench bench-run

@@ -33,7 +33,8 @@ compile probes "$work/call.c" || fail "a right call: $(cat "$work/error")"
 in_list 'an unknown kind' 'u16, took' 'u17, took' u17
 in_list 'an unknown slot' 'BHP_F(HALF,' 'BHP_F(QUARTER,' QUARTER
 in_list 'a duplicated slot' 'BHP_F(T1,   u8,  kind' 'BHP_F(T0,   u8,  kind' 'schedule: two fields share a slot'
-in_list 'a slot in a slot' 'BHP_F(HI,   u32, ready' 'BHP_F(ARG,  u64, ready' 'wait_end: two fields share a slot'
+in_list 'a slot in a slot' 'BHP_F(HI2,  u32, ready' 'BHP_F(ARG2, u64, ready' 'wait_end: two fields share a slot'
+in_list 'a gap' 'BHP_F(LO2,  i32, fd, ' 'BHP_F(LO,   i32, fd, ' 'wait_end: a gap between its fields'
 in_list 'a duplicated field' 'u16, took' 'u16, kind' 'duplicate member'
 in_list 'a duplicated event' 'BHP_EVENT(15, consume' 'BHP_EVENT(15, accept' accept
 in_list 'a duplicated number' 'BHP_EVENT(15, consume' 'BHP_EVENT(8, consume' duplicate

@@ -9,7 +9,7 @@ FUZZ_REPLAY  := $(FUZZ:%=$(OUT)/fuzz/replay-%)
 FUZZ_SECONDS := $(or $(filter-out 0,$(SECONDS)),600)
 
 fuzz_obj = $(patsubst %,$(OUT)/obj/exe/tests/fuzz/%.o,$(1))
-FUZZ_LINK = $(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $(filter %.o %.a,$^) -ljansson -ldw -lelf
+FUZZ_LINK = $(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $(filter %.o %.a,$^) $(ANALYSIS_LIBS)
 
 $(FUZZ_BIN): $(OUT)/fuzz/%: $(OUT)/obj/exe/tests/fuzz/fuzz_%.o $(call fuzz_obj,fuzz) $(OUT)/libanalysis.a
 	@mkdir -p $(@D)

@@ -7,7 +7,7 @@ STORM := $(OUT)/storm/storm $(OUT)/storm/lossy
 
 $(STORM): $(OUT)/storm/%: $(OUT)/obj/exe/tests/storm/%.o
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -ljansson -ldw -lelf -lpthread -o $@
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ $(ANALYSIS_LIBS) -lpthread -o $@
 $(OUT)/storm/storm: $(OUT)/libbh.a
 $(OUT)/storm/lossy: $(OUT)/libanalysis.a
 
