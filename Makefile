@@ -23,7 +23,7 @@ CC := gcc
 endif
 
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
-INC  := -Iprobes -Ilib -Ianalysis -Ianalysis/sources -Itools
+INC  := -Iprobes -Ilib -Ianalysis -Ianalysis/sources -Ianalysis/ctf -Itools
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) \
 	-D_GNU_SOURCE -DBHTRACE_VERSION='"$(VERSION)"' $(INC) -MMD -MP
 # gcc says at every fence that TSan does not model it. libbh's own ordering needs

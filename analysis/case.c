@@ -82,7 +82,7 @@ bool bht_thread_gone(const struct bht_case *c, uint32_t tid)
 {
 	const struct bht_thread *now = bht_sample_thread(&c->ev->last, tid);
 
-	if (c->ev->origin == BHT_FROM_RINGS)
+	if (bht_just_ends(c->ev))
 		return now && now->state == 'X';
 	return tid && !now;
 }

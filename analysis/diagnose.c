@@ -72,14 +72,25 @@ static enum bht_standing standing_of(const struct bht_case *c, const struct bht_
 	return BHT_IS_IDLE;
 }
 
+static void look_at_bh(struct bht_case *c, const struct bht_loop_status *status, const struct bht_bh *bh)
+{
+	if (bh->flags_unsure) {
+		bht_reason(c, "whether bottom half \"%s\" is scheduled cannot be told from the history alone",
+			   bh->name);
+		return;
+	}
+	for (unsigned r = 0; r < N_RULES; r++)
+		rules[r](c, status, bh);
+}
+
 static void look_at_loop(struct bht_case *c, const struct bht_loop *loop)
 {
 	const struct bht_sample *sample = &c->ev->last;
 	struct bht_loop_status status = bht_loop_status(c->ev, loop);
 
 	for (size_t i = 0; i < sample->n_bhs; i++)
-		for (unsigned r = 0; r < N_RULES && sample->bhs[i].loop == loop->addr; r++)
-			rules[r](c, &status, &sample->bhs[i]);
+		if (sample->bhs[i].loop == loop->addr)
+			look_at_bh(c, &status, &sample->bhs[i]);
 	for (unsigned r = 0; r < N_RULES; r++)
 		rules[r](c, &status, NULL);
 	loop_reasons(c, &status);
@@ -110,17 +121,18 @@ static void describe_loss(struct bht_case *c)
 	static const char *const why[] = { [BHT_LOSS_OVERWRITTEN] = "overwritten by newer ones",
 					   [BHT_LOSS_UNSTABLE] = "overwritten while they were read",
 					   [BHT_LOSS_DROPPED] = "dropped by the recorder",
-					   [BHT_LOSS_DAMAGED] = "damaged" };
+					   [BHT_LOSS_DAMAGED] = "damaged",
+					   [BHT_LOSS_EARLIER] = "made before the recording began" };
 	int n = 0;
 
 	d->lost_events = m->lost;
-	for (unsigned i = BHT_LOSS_OVERWRITTEN; i <= BHT_LOSS_DAMAGED; i++)
+	for (unsigned i = BHT_LOSS_OVERWRITTEN; i <= BHT_LOSS_EARLIER; i++)
 		if (m->losses[i])
 			n += snprintf(d->loss_why + n, sizeof(d->loss_why) - (size_t)n, "%s%s", n ? ", " : "", why[i]);
-	if (n)
+	const double complete_ms = bht_ns(c->ev, bht_complete_since(m), c->ev->last.ticks) / 1e6;
+	if (n && complete_ms > 0)
 		snprintf(d->loss_why + n, sizeof(d->loss_why) - (size_t)n,
-			 "; the history of all threads is complete for the last %.3f ms",
-			 bht_ns(c->ev, bht_complete_since(m), c->ev->last.ticks) / 1e6);
+			 "; the history of all threads is complete for the last %.3f ms", complete_ms);
 }
 
 static int worst_first(const void *a, const void *b)
@@ -144,23 +156,37 @@ static void conclude(struct bht_diagnosis *d)
 	}
 }
 
-int bht_diagnose(const struct bht_evidence *ev, struct bht_source *history, uint64_t late_ns, struct bht_diagnosis *d)
+void bht_machines_begin(struct bht_machines *m, const struct bht_evidence *ev)
 {
-	struct bht_machines m = { .error = bht_ticks(ev, ev->clock_error_ns),
-				  .race_window = bht_ticks(ev, BHT_RACE_WINDOW_NS) };
-	struct bht_case c = { .ev = ev, .m = &m, .history = history != NULL, .late_ns = late_ns, .d = d };
-	int r;
+	*m = (struct bht_machines){ .error = bht_ticks(ev, ev->clock_error_ns),
+				    .race_window = bht_ticks(ev, BHT_RACE_WINDOW_NS) };
+}
 
-	*d = (struct bht_diagnosis){ .n_loops = (unsigned)ev->last.n_loops, .n_bhs = (unsigned)ev->last.n_bhs };
-	r = history ? feed_all(&m, history, ev->history_until ? ev->history_until : UINT64_MAX) : 0;
-	if (r == 0) {
-		d->n_events = m.n_events;
-		r = look_at_all(&c);
-	}
+int bht_judge(const struct bht_evidence *ev, const struct bht_machines *m, bool history, uint64_t late_ns,
+	      struct bht_diagnosis *d)
+{
+	struct bht_case c = { .ev = ev, .m = m, .history = history, .late_ns = late_ns, .d = d };
+
+	*d = (struct bht_diagnosis){ .n_loops = (unsigned)ev->last.n_loops,
+				     .n_bhs = (unsigned)ev->last.n_bhs,
+				     .n_events = m->n_events };
+	int r = look_at_all(&c);
 	if (r == 0) {
 		describe_loss(&c);
 		conclude(d);
 	}
+	return r;
+}
+
+int bht_diagnose(const struct bht_evidence *ev, struct bht_source *history, uint64_t late_ns, struct bht_diagnosis *d)
+{
+	struct bht_machines m;
+
+	*d = (struct bht_diagnosis){ 0 };
+	bht_machines_begin(&m, ev);
+	int r = history ? feed_all(&m, history, ev->history_until ? ev->history_until : UINT64_MAX) : 0;
+	if (r == 0)
+		r = bht_judge(ev, &m, history != NULL, late_ns, d);
 	bht_machines_free(&m);
 	return r;
 }

@@ -96,6 +96,15 @@ enum { BHT_LATE_NS = 500 * 1000 * 1000 }; /* a good LATE_NS */
 int bht_diagnose(const struct bht_evidence *ev, struct bht_source *history, uint64_t late_ns, struct bht_diagnosis *d);
 void bht_diagnosis_free(struct bht_diagnosis *d);
 
+/*
+ * The same in steps, for a history that several processes share: the machines are
+ * begun, fed with the events of one process, and judged. They are the caller's.
+ */
+struct bht_machines;
+void bht_machines_begin(struct bht_machines *m, const struct bht_evidence *ev);
+int bht_judge(const struct bht_evidence *ev, const struct bht_machines *m, bool history, uint64_t late_ns,
+	      struct bht_diagnosis *d);
+
 struct bht_render {
 	bool color;
 	bool all;       /* also the innocents */

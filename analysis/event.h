@@ -17,19 +17,21 @@
 #include "record.h"
 
 enum { BHT_ID_LOSS = 0xfe };
+#define BHT_ALL_PROCESSES UINT32_MAX
 
 /* Why events are missing. */
 enum bht_loss_why {
 	BHT_LOSS_OVERWRITTEN = 1, /* the ring wrapped: older records are gone */
 	BHT_LOSS_UNSTABLE,        /* overwritten while they were being read */
 	BHT_LOSS_DROPPED,         /* the recorder had no room */
-	BHT_LOSS_DAMAGED          /* bytes that are no record */
+	BHT_LOSS_DAMAGED,         /* bytes that are no record */
+	BHT_LOSS_EARLIER          /* before the recording began */
 };
 
 struct bht_event {
 	struct bhp_record r;
 	uint32_t tid;     /* as the observer's PID namespace numbers it; 0 when not known */
-	uint32_t process; /* index of the process in a recording of several */
+	uint32_t process; /* index of the process in a recording of several, BHT_ALL_PROCESSES for a loss of all */
 	const char *text; /* TEXT field; valid until the source's next call; or NULL */
 };
 

@@ -50,6 +50,7 @@ struct bht_bh {
 	uint32_t flags; /* enum bhp_flag */
 	uint64_t runs;
 	uint64_t last_run;
+	bool flags_unsure; /* they were inferred, and may be otherwise */
 };
 
 enum { BHT_SYSCALL_RUNNING = -1, BHT_SYSCALL_UNKNOWN = -2 };
@@ -97,15 +98,21 @@ enum bht_origin {
 	BHT_FROM_PROCESS,  /* two samples, kernel state included */
 	BHT_FROM_SNAPSHOT, /* the same, taken earlier */
 	BHT_FROM_CORE,     /* one; threads by their registers, no kernel state */
-	BHT_FROM_RINGS     /* one: the ring files of a process that was killed; no threads */
+	BHT_FROM_RINGS,    /* one: the ring files of a process that was killed; no threads */
+	BHT_FROM_HISTORY   /* one, made of the events alone: history.h */
 };
+
+/* What recorded the history. */
+enum bht_recorder { BHT_BY_FLIGHT, BHT_BY_LTTNG };
 
 struct bht_evidence {
 	enum bht_origin origin;
+	enum bht_recorder recorder;
 	const char *source; /* path it was read from, NULL for a process; borrowed */
 	uint32_t pid;
 	char command[16];
-	bool live; /* two samples; otherwise only last */
+	char hostname[65]; /* "" for this machine */
+	bool live;         /* two samples; otherwise only last */
 	struct bht_sample first;
 	struct bht_sample last;
 	uint64_t
@@ -117,6 +124,13 @@ struct bht_evidence {
 	uint64_t stopped_us; /* how long the target was stopped for this */
 	uint64_t read_us;    /* how long reading it took, all samples together */
 };
+
+/* Whether no thread was looked at: the history ends as if the process had been
+ * killed there. */
+static inline bool bht_just_ends(const struct bht_evidence *ev)
+{
+	return ev->origin == BHT_FROM_RINGS || ev->origin == BHT_FROM_HISTORY;
+}
 
 /* Adds a sentence to unseen[]; repeated ones are kept once. */
 void bht_unseen(struct bht_evidence *ev, const char *format, ...) __attribute__((format(printf, 2, 3)));

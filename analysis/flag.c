@@ -9,7 +9,7 @@
 static void made_anew(struct bht_bh_machine *bh, const struct bht_event *e)
 {
 	bht_tickets_free(&bh->tickets);
-	*bh = (struct bht_bh_machine){ .addr = bh->addr, .loop = bhp_get_LOOP(&e->r) };
+	*bh = (struct bht_bh_machine){ .addr = bh->addr, .loop = bhp_get_LOOP(&e->r), .seen_new = true };
 	strncpy(bh->name, e->text ? e->text : "", sizeof(bh->name) - 1);
 }
 

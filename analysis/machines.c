@@ -278,6 +278,7 @@ static int feed_objects(struct bht_machines *m, struct bht_thread_machine *threa
 			r = feed_bh(m, thread, e, previous);
 		return r;
 	case BHP_ID_loop_new:
+	case BHP_ID_loop_free:
 	case BHP_ID_accept:
 	case BHP_ID_poll_begin:
 	case BHP_ID_poll_end:
@@ -294,7 +295,8 @@ int bht_machines_feed(struct bht_machines *m, const struct bht_event *e)
 
 	if (bht_event_id(e) == BHT_ID_LOSS)
 		return feed_loss(m, e);
-	m->n_events++;
+	if (m->n_events++ == 0)
+		m->first = bht_time(e);
 	struct bht_thread_machine *thread = the_thread(m, e->tid);
 	int r = thread ? feed_thread(thread, e, &previous) : -ENOMEM;
 	if (r != 0)

@@ -63,7 +63,8 @@ struct bht_bh_machine {
 	uint64_t loop;
 	uint64_t consumed; /* tickets, ever */
 	struct bht_tickets tickets;
-	bool pending; /* neither run nor withdrawn since the effective schedule */
+	bool seen_new; /* its bh_new is in the history */
+	bool pending;  /* neither run nor withdrawn since the effective schedule */
 	/* A thread may lose the CPU between its exchange and its record. So a
 	 * clear without a schedule before it is a debt: the schedule is recorded
 	 * later (then it was served already when it was), or not yet, or lost. Of
@@ -112,6 +113,10 @@ struct bht_loop_machine {
 	unsigned n_longest;
 	struct bht_recent recent;
 	char name[BHP_NAME_SIZE];
+	/* From its loop_new; FREED by its loop_free. */
+	bool seen_new, freed;
+	uint32_t protocol;
+	int32_t notifier_fd;
 };
 
 /* What a thread has to do with a loop. */
@@ -148,6 +153,7 @@ struct bht_machines {
 	struct bht_thread_machine *last_thread[BHT_LAST_THREADS]; /* by tid: the merge alternates between a few */
 	uint64_t error;       /* ticks: no two events of different threads closer than this are ordered */
 	uint64_t race_window; /* ticks: what was scheduled longer before an execution was seen by it */
+	uint64_t first;       /* time of the first event */
 	uint64_t n_events;
 	uint64_t lost;               /* events known to be missing, all threads */
 	uint64_t all_complete_since; /* for every thread, from losses of no thread in particular */

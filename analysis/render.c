@@ -148,6 +148,8 @@ const char *bht_loss_name(enum bht_loss_why why)
 		return "dropped";
 	case BHT_LOSS_DAMAGED:
 		return "damaged";
+	case BHT_LOSS_EARLIER:
+		return "earlier";
 	}
 	return "unknown";
 }
@@ -187,26 +189,28 @@ void bht_evidence_words(char dst[BHT_SENTENCE], const struct bht_evidence *ev)
 		[BHT_FROM_SNAPSHOT] = "Snapshot",
 		[BHT_FROM_CORE] = "Core",
 		[BHT_FROM_RINGS] = "Ring files",
+		[BHT_FROM_HISTORY] = "History",
 	};
-	const char *looks = ev->live ? "twice" : "once";
-	char safe[4 * sizeof(ev->command)], command[sizeof(safe) + 4] = "", source[512];
+	const char *looks = ev->live ? ", looked at twice" : ev->origin == BHT_FROM_HISTORY ? "" : ", looked at once";
+	char host[4 * sizeof(ev->hostname)], on[sizeof(host) + 8] = "", safe[4 * sizeof(ev->command)],
+							       command[sizeof(safe) + 4] = "", source[512];
 
 	if (*ev->command)
 		snprintf(command, sizeof(command), " (%s)", bht_escape(safe, sizeof(safe), ev->command));
+	if (*ev->hostname)
+		snprintf(on, sizeof(on), " on %s", bht_escape(host, sizeof(host), ev->hostname));
 	if (ev->origin == BHT_FROM_PROCESS)
-		snprintf(dst, BHT_SENTENCE, "Process %" PRIu32 "%s, live, looked at %s", ev->pid, command, looks);
+		snprintf(dst, BHT_SENTENCE, "Process %" PRIu32 "%s, live%s", ev->pid, command, looks);
 	else
-		snprintf(dst, BHT_SENTENCE, "%s %s of process %" PRIu32 "%s, looked at %s", kinds[ev->origin],
-			 bht_escape(source, sizeof(source), ev->source ? ev->source : ""), ev->pid, command, looks);
+		snprintf(dst, BHT_SENTENCE, "%s %s of process %" PRIu32 "%s%s%s", kinds[ev->origin],
+			 bht_escape(source, sizeof(source), ev->source ? ev->source : ""), ev->pid, command, on, looks);
 }
 
 const char *bht_origin_name(enum bht_origin origin)
 {
 	static const char *const names[] = {
-		[BHT_FROM_PROCESS] = "process",
-		[BHT_FROM_SNAPSHOT] = "snapshot",
-		[BHT_FROM_CORE] = "core",
-		[BHT_FROM_RINGS] = "rings",
+		[BHT_FROM_PROCESS] = "process", [BHT_FROM_SNAPSHOT] = "snapshot", [BHT_FROM_CORE] = "core",
+		[BHT_FROM_RINGS] = "rings",     [BHT_FROM_HISTORY] = "history",
 	};
 	return names[origin];
 }
@@ -227,14 +231,15 @@ const char *bht_confidence_meaning(enum bht_confidence confidence)
 	return "";
 }
 
-const char *bht_recorder_note(const struct bht_diagnosis *d)
+const char *bht_recorder_note(const struct bht_evidence *ev, const struct bht_diagnosis *d)
 {
 	if (!d->n_events)
-		return "no event history: the flight recorder was off, or has no events. Only the state could be "
-		       "judged.";
+		return "no event history: the recorder was off, or has no events. Only the state could be judged.";
+	if (ev->recorder == BHT_BY_LTTNG)
+		return "LTTng-UST: tracepoints after the racing pairs. In a free-running loop that kept about 0.3 of "
+		       "the untraced rate of lost wakeups where it was measured, so such a race may hide from it. See "
+		       "docs/placement.md.";
 	return "flight recorder: plain stores and an unordered clock, outside the racing pairs. That kept 0.7 to 1 of "
-	       "the "
-	       "untraced rate of lost wakeups where it was measured; a record inside a pair, which a foreign loop "
-	       "might "
-	       "have, would hide them. See docs/placement.md.";
+	       "the untraced rate of lost wakeups where it was measured; a record inside a pair, which a foreign loop "
+	       "might have, would hide them. See docs/placement.md.";
 }

@@ -88,7 +88,7 @@ json_t *bht_diagnosis_json(const struct bht_evidence *ev, const struct bht_diagn
 
 /* What a confidence means, and what the recorder behind D may hide. */
 const char *bht_confidence_meaning(enum bht_confidence confidence);
-const char *bht_recorder_note(const struct bht_diagnosis *d);
+const char *bht_recorder_note(const struct bht_evidence *ev, const struct bht_diagnosis *d);
 
 /* The evidence of F: one time axis, one column a thread. */
 void bht_render_table(FILE *out, const struct bht_evidence *ev, const struct bht_finding *f,

@@ -179,6 +179,7 @@ static json_t *target(const struct bht_evidence *ev)
 	bool failed = PUT(o, "pid", json_integer(ev->pid));
 
 	failed |= PUT(o, "command", text(ev->command));
+	failed |= PUT(o, "hostname", *ev->hostname ? text(ev->hostname) : json_null());
 	failed |= PUT(o, "live", json_boolean(ev->live));
 	return unless(o, failed);
 }
@@ -214,10 +215,11 @@ static json_t *cost(const struct bht_evidence *ev)
 static json_t *history(const struct bht_evidence *ev, const struct bht_diagnosis *d)
 {
 	json_t *o = json_object();
-	bool failed = PUT(o, "recorder", d->n_events ? json_string("flight") : json_null());
+	static const char *const recorders[] = { [BHT_BY_FLIGHT] = "flight", [BHT_BY_LTTNG] = "lttng" };
+	bool failed = PUT(o, "recorder", d->n_events ? json_string(recorders[ev->recorder]) : json_null());
 
 	failed |= PUT(o, "events", number(d->n_events));
-	failed |= PUT(o, "note", json_string(bht_recorder_note(d)));
+	failed |= PUT(o, "note", json_string(bht_recorder_note(ev, d)));
 	failed |= PUT(o, "clock_error_ns", real(ev->clock_error_ns));
 	return unless(o, failed);
 }

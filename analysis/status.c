@@ -78,7 +78,7 @@ struct bht_loop_status bht_loop_status(const struct bht_evidence *ev, const stru
 		status.cpu_ns = thread->cpu_ns - before->cpu_ns;
 	if (ev->live)
 		status.watched_ms = (double)(ev->last.ticks - ev->first.ticks) / ev->ticks_per_ns / 1e6;
-	if (ev->origin == BHT_FROM_RINGS)
+	if (bht_just_ends(ev))
 		status.activity = activity_when_killed(last, thread);
 	else if (ev->live && turned(first, last))
 		status.activity = BHT_TURNING;

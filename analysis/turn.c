@@ -7,7 +7,11 @@
 
 static void made_anew(struct bht_loop_machine *loop, const struct bht_event *e)
 {
-	*loop = (struct bht_loop_machine){ .addr = loop->addr };
+	struct bhp_loop_new f = bhp_decode_loop_new(&e->r);
+
+	*loop = (struct bht_loop_machine){
+		.addr = loop->addr, .seen_new = true, .protocol = f.protocol, .notifier_fd = f.notifier_fd
+	};
 	strncpy(loop->name, e->text ? e->text : "", sizeof(loop->name) - 1);
 }
 
@@ -20,6 +24,9 @@ int bht_feed_loop(struct bht_machines *m, const struct bht_event *e)
 	switch (bht_event_id(e)) {
 	case BHP_ID_loop_new:
 		made_anew(loop, e);
+		break;
+	case BHP_ID_loop_free:
+		loop->freed = true;
 		break;
 	case BHP_ID_notify:
 		if (bhp_decode_notify(&e->r).written == 1)

@@ -5,6 +5,8 @@
  * a stop, come last.
  */
 #include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,16 +16,16 @@
 #include "options.h"
 #include "patient.h"
 #include "progress.h"
+#include "recording.h"
 #include "render.h"
 #include "ringdir.h"
-#include "snapshot.h"
 
 enum { WATCH_GAP_MS = 100 };
 
 static const char help[] = "Usage: bhtrace diagnose -p PID [OPTION]...\n"
 			   "       bhtrace diagnose --core=CORE [--exe=FILE] [OPTION]...\n"
 			   "       bhtrace diagnose --ring=DIR [-p PID] [OPTION]...\n"
-			   "       bhtrace diagnose SNAPSHOT [OPTION]...\n\n"
+			   "       bhtrace diagnose TRACE... [OPTION]...\n\n"
 			   "Says whether a wakeup was lost or late, or a loop is stuck, by which mechanism,\n"
 			   "how sure that is, and what fixes it. A live process is not stopped for it.\n\n"
 			   "  -p, --pid=PID          a live process; with --ring: which of those in DIR\n"
@@ -39,13 +41,16 @@ static const char help[] = "Usage: bhtrace diagnose -p PID [OPTION]...\n"
 			   "      --all              also list what nothing is wrong with\n"
 			   "      --color=WHEN       auto, always or never\n"
 			   "  -h, --help             this text\n\n"
-			   "SNAPSHOT is a directory that bhtrace snapshot wrote.\n\n"
+			   "TRACE is a directory that bhtrace snapshot or bhtrace record wrote, one with\n"
+			   "traces of LTTng, or a live session: net://HOST/host/NAME/SESSION. Several\n"
+			   "processes are diagnosed one by one, the worst first.\n\n"
 			   "Exit codes: 0 healthy, 1 finding, 2 usage, 3 undecidable, 4 not permitted,\n"
 			   "5 bad input: no such process, not instrumented, a file that cannot be read.\n";
 
 struct request {
 	uint32_t pid;
-	const char *core, *exe, *ring, *snapshot;
+	const char *core, *exe, *ring;
+	struct opt_arguments traces;
 	uint64_t watch_ns; /* 0: one diagnosis */
 	uint64_t late_ns;
 	bool json, stacks;
@@ -85,14 +90,12 @@ static int open_kept(const struct request *q, struct patient *p, struct bht_sour
 {
 	if (q->core)
 		return bht_core_open(q->core, q->exe, &p->ev, history, &p->refusal);
-	if (q->ring)
-		return bht_ringdir_open(q->ring, q->pid, &p->ev, history, &p->refusal);
-	return bht_snapshot_open(q->snapshot, &p->ev, history, &p->refusal);
+	return bht_ringdir_open(q->ring, q->pid, &p->ev, history, &p->refusal);
 }
 
 static int diagnose_kept(const struct request *q, struct patient *p)
 {
-	progress_begin("reading %s ", q->core ? q->core : q->ring ? q->ring : q->snapshot);
+	progress_begin("reading %s ", q->core ? q->core : q->ring);
 	int r = open_kept(q, p, &p->history);
 	if (r == 0)
 		r = bht_diagnose(&p->ev, p->history, q->late_ns, &p->d);
@@ -150,6 +153,98 @@ static int render(const struct request *q, const struct patient *p, const struct
 	return bht_exit_code(p->d.verdict);
 }
 
+/* --- recordings ---------------------------------------------------------------- */
+
+static int worse(enum bht_verdict a, enum bht_verdict b)
+{
+	/* Undecidable stands above healthy, below anything found. */
+	static const int rank[] = {
+		[BHT_HEALTHY] = 0, [BHT_UNDECIDABLE] = 1, [BHT_LATE] = 2, [BHT_STUCK] = 3, [BHT_LOST] = 4
+	};
+
+	return rank[a] - rank[b];
+}
+
+/* The index of the worst of N that was not told yet. */
+static unsigned worst(const struct bht_diagnosis *d, const bool *told, unsigned n)
+{
+	unsigned best = n;
+
+	for (unsigned i = 0; i < n; i++)
+		if (!told[i] && (best == n || worse(d[i].verdict, d[best].verdict) > 0))
+			best = i;
+	return best;
+}
+
+static int print_several(const struct request *q, const struct bht_recording *rec, const struct bht_diagnosis *d,
+			 const unsigned *order)
+{
+	json_t *list = json_array();
+	int r = list ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; i < rec->n && r == 0; i++) {
+		const struct bht_evidence *ev = &rec->process[order[i]].ev;
+		if (q->json)
+			r = json_array_append_new(list, bht_diagnosis_json(ev, &d[order[i]])) ? -ENOMEM : 0;
+		else if (i == 0 || putchar('\n') != EOF)
+			r = bht_render_text(stdout, ev, &d[order[i]], &q->render);
+	}
+	if (r == 0 && q->json) {
+		json_t *all = rec->n == 1 ? json_incref(json_array_get(list, 0))
+					  : json_pack("{s:s, s:O}", "schema", "bhtrace.diagnoses/1", "processes", list);
+		r = !all || json_dumpf(all, stdout, JSON_INDENT(2)) || putchar('\n') == EOF ? -EIO : 0;
+		json_decref(all);
+	}
+	json_decref(list);
+	return r;
+}
+
+static int print_recording(const struct request *q, const struct bht_recording *rec, const struct bht_diagnosis *d)
+{
+	bool *told = calloc(rec->n + 1, sizeof(*told));
+	unsigned *order = calloc(rec->n + 1, sizeof(*order));
+	int r = told && order ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; i < rec->n && r == 0; i++) {
+		order[i] = worst(d, told, rec->n);
+		told[order[i]] = true;
+	}
+	if (r == 0)
+		r = print_several(q, rec, d, order);
+	const int code = r == 0 ? bht_exit_code(d[order[0]].verdict) : EXIT_UNDECIDABLE;
+	free(told);
+	free(order);
+	if (r == 0 && fflush(stdout) == 0)
+		return code;
+	fprintf(stderr, "bhtrace: cannot write the report: %s\n", strerror(r ? -r : errno));
+	return EXIT_UNDECIDABLE;
+}
+
+static int diagnose_recording(const struct request *q)
+{
+	struct bht_recording rec = { .stop = patient_catch_interrupt() };
+	struct bht_diagnosis *d = NULL;
+	struct patient p = { 0 };
+	int code;
+
+	progress_begin("reading %s ", q->traces.at[0]);
+	int r = bht_recording_open((const char *const *)q->traces.at, q->traces.n, &rec, &p.refusal);
+	if (r == 0)
+		r = bht_recording_diagnose(&rec, q->late_ns, &d);
+	progress_end();
+	if (r == 0 && rec.n == 0) {
+		fprintf(stderr, "bhtrace: %s: no event of ours in it\n", q->traces.at[0]);
+		code = EXIT_UNDECIDABLE;
+	} else {
+		code = r == 0 ? print_recording(q, &rec, d) : patient_refused(&p, -r);
+	}
+	for (unsigned i = 0; d && i < rec.n; i++)
+		bht_diagnosis_free(&d[i]);
+	free(d);
+	bht_recording_close(&rec);
+	return code;
+}
+
 static int diagnose(const struct request *q)
 {
 	struct patient p = { 0 };
@@ -172,16 +267,16 @@ static int diagnose(const struct request *q)
 /* What the options allow together; 0 or EXIT_USAGE. */
 static int check(const struct request *q)
 {
-	int inputs = (q->pid && !q->ring) + !!q->core + !!q->ring + !!q->snapshot;
+	int inputs = (q->pid && !q->ring) + !!q->core + !!q->ring + !!q->traces.n;
 
 	if (inputs != 1)
-		return opt_usage("diagnose", inputs ? "one thing at a time: -p PID, --core, --ring or a snapshot"
-						    : "what? -p PID, --core, --ring or a snapshot is needed");
+		return opt_usage("diagnose", inputs ? "one thing at a time: -p PID, --core, --ring or traces"
+						    : "what? -p PID, --core, --ring or a trace is needed");
 	if (q->exe && !q->core)
 		return opt_usage("diagnose", "--exe is for --core");
 	if (q->watch_ns && (!q->pid || q->ring))
 		return opt_usage("diagnose", "--watch-for is for a live process");
-	if (q->stacks && (q->ring || q->snapshot))
+	if (q->stacks && (q->ring || q->traces.n))
 		return opt_usage("diagnose", "--stacks is for a live process or a core");
 	return 0;
 }
@@ -194,7 +289,7 @@ int cmd_diagnose(int argc, char **argv)
 		{ OPT_STRING, 0, "core", &q.core },
 		{ OPT_STRING, 0, "exe", &q.exe },
 		{ OPT_STRING, 0, "ring", &q.ring },
-		{ OPT_ARGUMENT, 0, NULL, &q.snapshot },
+		{ OPT_ARGUMENTS, 0, NULL, &q.traces },
 		{ OPT_DURATION, 0, "watch-for", &q.watch_ns },
 		{ OPT_DURATION, 0, "late", &q.late_ns },
 		{ OPT_FLAG, 0, "stacks", &q.stacks },
@@ -208,5 +303,7 @@ int cmd_diagnose(int argc, char **argv)
 	if (!opt_parse(argc, argv, help, options, &code))
 		return code;
 	code = check(&q);
-	return code ? code : diagnose(&q);
+	if (code)
+		return code;
+	return q.traces.n ? diagnose_recording(&q) : diagnose(&q);
 }

@@ -121,16 +121,21 @@ static int take(const char *command, const struct opt *o, const char *value)
 /* --- the command line ----------------------------------------------------------- */
 
 /* OPTIONS and --help in the form of getopt_long(). */
-static void translate(const struct opt *options, struct option table[OPT_MAX + 2], char shorts[2 * OPT_MAX + 4])
+static void translate(const struct opt *options, struct option table[OPT_MAX + 2], char shorts[2 * OPT_MAX + 5])
 {
 	const struct opt *o = options;
 
+	while (o->kind != OPT_END && o->kind != OPT_COMMAND)
+		o++;
+	if (o->kind == OPT_COMMAND)
+		*shorts++ = '+'; /* what follows it is its own */
 	*shorts++ = ':';
 	*shorts++ = 'h';
+	o = options;
 	for (; o->kind != OPT_END; o++) {
 		int argument = o->kind == OPT_FLAG ? no_argument : required_argument;
 
-		if (o->kind == OPT_ARGUMENT)
+		if (o->kind == OPT_ARGUMENT || o->kind == OPT_ARGUMENTS || o->kind == OPT_COMMAND)
 			continue;
 		*table++ = (struct option){ o->name, argument, NULL, LONG_ONLY + (int)(o - options) };
 		if (!o->key)
@@ -167,18 +172,35 @@ static int refuse(char **argv, int c)
 	return opt_usage(argv[0], "unknown option '%s', or one that takes no argument", word);
 }
 
+/* All that is left. */
+static int take_rest(int argc, char **argv, struct opt_arguments *into)
+{
+	*into = (struct opt_arguments){ argv + optind, (unsigned)(argc - optind) };
+	for (; optind < argc; optind++)
+		if (!*argv[optind])
+			return opt_usage(argv[0], "an empty argument");
+	return 0;
+}
+
 static int take_arguments(int argc, char **argv, const struct opt *options)
 {
-	for (; options->kind != OPT_END && optind < argc; options++)
+	for (; options->kind != OPT_END && optind < argc; options++) {
 		if (options->kind == OPT_ARGUMENT && take(argv[0], options, argv[optind++]))
 			return EXIT_USAGE;
+		if (options->kind == OPT_ARGUMENTS && take_rest(argc, argv, options->into))
+			return EXIT_USAGE;
+		if (options->kind == OPT_COMMAND) {
+			*(char ***)options->into = argv + optind;
+			optind = argc;
+		}
+	}
 	return optind < argc ? opt_usage(argv[0], "unexpected argument '%s'", argv[optind]) : 0;
 }
 
 bool opt_parse(int argc, char **argv, const char *help, const struct opt *options, int *code)
 {
 	struct option table[OPT_MAX + 2];
-	char shorts[2 * OPT_MAX + 4];
+	char shorts[2 * OPT_MAX + 5];
 	int c;
 
 	for (const struct opt *o = options; o->kind != OPT_END; o++)

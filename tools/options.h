@@ -9,12 +9,20 @@
 
 enum opt_kind {
 	OPT_END,
-	OPT_FLAG,     /* bool *: was given */
-	OPT_PID,      /* uint32_t *: decimal digits only, 1 to 4194304 (the kernel's limit) */
-	OPT_DURATION, /* uint64_t *: nanoseconds, from 500ms, 10s, 2m, 1h; at most 24 days */
-	OPT_STRING,   /* const char **: not empty */
-	OPT_COLOR,    /* bool *: whether to color stdout; set in any case, from NO_COLOR and isatty() */
-	OPT_ARGUMENT  /* const char **: what is no option; those before it come first */
+	OPT_FLAG,      /* bool *: was given */
+	OPT_PID,       /* uint32_t *: decimal digits only, 1 to 4194304 (the kernel's limit) */
+	OPT_DURATION,  /* uint64_t *: nanoseconds, from 500ms, 10s, 2m, 1h; at most 24 days */
+	OPT_STRING,    /* const char **: not empty */
+	OPT_COLOR,     /* bool *: whether to color stdout; set in any case, from NO_COLOR and isatty() */
+	OPT_ARGUMENT,  /* const char **: what is no option; those before it come first */
+	OPT_ARGUMENTS, /* struct opt_arguments *: all that is left, or that follows "--"; not empty strings */
+	OPT_COMMAND    /* char ***: a command with its own options, from the first word on that is no option */
+};
+
+/* N words, with a NULL behind the last: borrowed from argv. */
+struct opt_arguments {
+	char **at;
+	unsigned n;
 };
 
 struct opt {

@@ -15,12 +15,18 @@
  * before it is called undecidable. */
 enum { GAP_MS = 20, SETTLE_MS = 2000 };
 
-static volatile sig_atomic_t interrupted;
+static volatile bool interrupted;
 
 static void on_interrupt(int sig)
 {
 	(void)sig;
-	interrupted = 1;
+	interrupted = true;
+}
+
+const volatile bool *patient_catch_interrupt(void)
+{
+	signal(SIGINT, on_interrupt);
+	return &interrupted;
 }
 
 bool patient_interrupted(void)
@@ -46,7 +52,7 @@ void patient_nap(unsigned ms)
 int patient_open(struct patient *p, uint32_t pid, uint64_t late_ns)
 {
 	*p = (struct patient){ .ev = { .live = true }, .late_ns = late_ns };
-	signal(SIGINT, on_interrupt);
+	patient_catch_interrupt();
 	p->live = bht_live_open(pid, &p->refusal);
 	return p->live ? 0 : -errno;
 }

@@ -23,6 +23,9 @@ struct patient {
 int patient_open(struct patient *p, uint32_t pid, uint64_t late_ns);
 void patient_close(struct patient *p);
 
+/* From now on SIGINT only ends what takes time; what becomes true then. */
+const volatile bool *patient_catch_interrupt(void);
+
 /* Whether SIGINT came. */
 bool patient_interrupted(void);
 

@@ -176,6 +176,14 @@ static void without_ticket(struct bht_case *c, const struct bht_loop *loop, cons
 				       : suspect_of(c, bh, m, &m->coalesced, m->coalesced_previous, 0);
 	if (bht_time(s.schedule) == 0 || s.order == BHT_LONG_BEFORE)
 		return;
+	const struct bht_loop_machine *of = bht_machine_loop(c->m, loop->addr);
+	if (c->ev->origin == BHT_FROM_HISTORY && !(of && of->seen_new)) {
+		bht_reason(c,
+			   "bottom half \"%s\" looks idle after a close race, and whether its loop has full "
+			   "barriers is not in the history: it was made before the recording began",
+			   bh->name);
+		return;
+	}
 	struct bht_finding *f = bht_finding_add(c, BHT_RULE_FLAG_RACE, BHT_CONSISTENT, loop, bh);
 	if (f)
 		describe(c, f, m, &s);

@@ -196,7 +196,7 @@ static void not_notified(struct bht_case *c, const struct clue *k)
 		missing(c, k);
 	else
 		bht_reason(c, "bottom half \"%s\" is scheduled and not yet notified: thread %u %s", k->bh->name, tid,
-			   c->ev->origin == BHT_FROM_RINGS ? "may have been killed on its way" : "is still on its way");
+			   bht_just_ends(c->ev) ? "may have been killed on its way" : "is still on its way");
 }
 
 /* A thread that a signal or a debugger holds, or NULL. */
@@ -299,7 +299,7 @@ static unsigned on_their_way(const struct bht_case *c, const struct clue *k)
 	const struct bht_sample *s = &c->ev->last;
 	unsigned n = 0;
 
-	if (c->ev->origin == BHT_FROM_RINGS)
+	if (bht_just_ends(c->ev))
 		return 1;
 	for (size_t i = 0; i < s->n_threads; i++)
 		n += on_its_way(c, k, &s->threads[i]);
@@ -336,7 +336,7 @@ static bool maybe_run(const struct bht_case *c, const struct clue *k)
 	if (k->m->debt == BHT_A_DEBT || on_the_way > 1)
 		return true;
 	/* Where nobody is seen on the way, program order is enough. */
-	if (c->ev->origin == BHT_FROM_RINGS && k->m->anchored && since <= bht_time(&k->m->effective))
+	if (bht_just_ends(c->ev) && k->m->anchored && since <= bht_time(&k->m->effective))
 		return false;
 	if ((!k->m->served && seen && (!soon || since == 0)) || ticket_open(c, k))
 		return false;

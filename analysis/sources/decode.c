@@ -13,6 +13,7 @@ void bht_decoding_init(struct bht_decoding *how, const struct bhp_field_info *ta
 	bht_fields_init(&how->fields, table, n);
 	for (unsigned i = 0; i < 256; i++)
 		how->plain[i] = how->fields.same && how->fields.event[i].described && i != BHP_ID_thread;
+	memset(how->text_at, 0, sizeof(how->text_at));
 	how->now = now;
 }
 
@@ -58,10 +59,29 @@ static unsigned collect_text(struct bht_decoder *d, uint64_t at)
 	return n;
 }
 
+/* How many records follow that have the rest of a text which begins at byte AT. */
+static unsigned text_records(unsigned at)
+{
+	return at ? (at + BHP_TEXT_MAX - 1) / sizeof(struct bhp_record) : 0;
+}
+
+/* The same as collect_text() for a text behind the last field of record AT. */
+static unsigned take_text(struct bht_decoder *d, uint64_t at, unsigned text_at)
+{
+	memcpy(d->text, (const char *)&d->records[at] + text_at, BHP_TEXT_MAX);
+	d->text[BHP_TEXT_MAX] = '\0';
+	return text_records(text_at);
+}
+
+/* Record AT, of which R is a copy. */
 static enum bht_fields_verdict decode(const struct bht_decoder *d, struct bhp_record *r)
 {
-	if (bhp_record_time(r) > latest(d->how))
+	const unsigned text_at = d->how->text_at[id_of(r)];
+
+	if (bhp_record_time(r) > latest(d->how) || text_records(text_at) >= d->n - d->at)
 		return BHT_RECORD_NONSENSE;
+	if (text_at && text_at < sizeof(*r))
+		memset((char *)r + text_at, 0, sizeof(*r) - text_at);
 	return bht_fields_apply(&d->how->fields, r);
 }
 
@@ -77,6 +97,7 @@ static bool next_event(struct bht_decoder *d, struct bht_event *e)
 {
 	while (d->at < d->n) {
 		*e = (struct bht_event){ .r = d->records[d->at] };
+		const unsigned text_at = d->how->text_at[id_of(&e->r)];
 		enum bht_fields_verdict verdict = decode(d, &e->r);
 		if (verdict == BHT_RECORD_OK && d->why)
 			return tell_loss(d, bhp_record_time(&e->r), e);
@@ -86,10 +107,10 @@ static bool next_event(struct bht_decoder *d, struct bht_event *e)
 			d->lost++;
 			return false;
 		}
-		d->at += collect_text(d, d->at);
+		d->at += text_at ? take_text(d, d->at - 1, text_at) : collect_text(d, d->at);
 		if (verdict == BHT_RECORD_UNKNOWN)
 			return false;
-		if (bhp_record_id(&e->r) == BHP_ID_thread)
+		if (bhp_record_id(&e->r) == BHP_ID_thread && d->map)
 			d->tid = d->map(d->arg, bhp_decode_thread(&e->r).tid);
 		e->tid = d->tid;
 		e->text = d->text[0] ? d->text : NULL;
@@ -104,8 +125,10 @@ static unsigned next_plain(struct bht_decoder *d, struct bht_event *e, unsigned 
 {
 	const struct bht_decoding *how = d->how;
 	const struct bhp_record *r = &d->records[d->at];
-	/* The last one of the window may have a text behind it. */
-	const uint64_t left = d->n - d->at, most = !left ? 0 : left - 1 < max ? left - 1 : max;
+	/* The last one of the window may have a text behind it; where there is more to
+	 * come, what is left must show the next event with its text. */
+	const uint64_t keep = d->refill ? BHP_GROUP_MAX : 1, left = d->n - d->at;
+	const uint64_t most = left < keep ? 0 : left - keep < max ? left - keep : max;
 	const uint64_t last = latest(how);
 	const uint32_t tid = d->tid;
 	unsigned n = 0;

@@ -16,7 +16,10 @@
 struct bht_decoding {
 	struct bht_fields fields;
 	bool plain[256]; /* events that are taken as they are, by number */
-	uint64_t now;    /* the target's clock; a record that is much later is damaged */
+	/* Where recordings have the text of an event: bytes from its beginning, text
+	 * after its last field. 0: in records of its own, as in a ring. */
+	uint8_t text_at[256];
+	uint64_t now; /* the target's clock; a record that is much later is damaged */
 };
 
 /* NOW is the target's clock, UINT64_MAX when it is not known; TABLE is not kept. */
@@ -33,7 +36,7 @@ struct bht_decoder {
 	 * the ring. NULL when the window is all.
 	 */
 	bool (*refill)(struct bht_decoder *d);
-	bht_tid_map map;
+	bht_tid_map map; /* NULL: a mark does not change the writer */
 	void *arg;
 	uint32_t tid;          /* writer of record AT, in the observer's namespace */
 	uint64_t lost;         /* to be told before the next event */

@@ -75,34 +75,6 @@ static void calibrate(struct bht_live *live, struct bht_evidence *ev)
 
 /* --- opening ------------------------------------------------------------------ */
 
-static int find_notes(struct bht_live *live, struct bht_notes *notes, struct bht_refusal *refusal)
-{
-	const struct bht_process *p = &live->process;
-	uint64_t *addrs = calloc(p->n_maps + 1, sizeof(*addrs));
-	size_t n = 0;
-
-	if (!addrs)
-		return bht_refuse(refusal, -ENOMEM, 0, "process %u: no memory", p->pid);
-	for (size_t i = 0; i < p->n_maps; i++)
-		if (p->maps[i].file_start)
-			addrs[n++] = p->maps[i].start;
-	int rc = bht_notes_find(&live->process.mem, addrs, n, notes);
-	free(addrs);
-	return rc ? bht_refuse_read(refusal, rc, 0, "ELF images") : 0;
-}
-
-static int find_roots(struct bht_live *live, struct bht_refusal *refusal)
-{
-	struct bht_notes notes = { .n_roots = 0 };
-	char subject[32];
-	int rc = find_notes(live, &notes, refusal);
-
-	if (rc)
-		return rc;
-	snprintf(subject, sizeof(subject), "process %u", live->process.pid);
-	return bht_roots_open(&live->process.mem, &notes, subject, &live->roots, refusal);
-}
-
 struct bht_live *bht_live_open(uint32_t pid, struct bht_refusal *refusal)
 {
 	struct bht_live *live = calloc(1, sizeof(*live));
@@ -114,7 +86,7 @@ struct bht_live *bht_live_open(uint32_t pid, struct bht_refusal *refusal)
 	}
 	int rc = bht_process_open(&live->process, pid, refusal);
 	if (!rc) {
-		rc = find_roots(live, refusal);
+		rc = bht_process_roots(&live->process, &live->roots, refusal);
 		if (rc)
 			rc = bht_process_refuse(&live->process, rc, refusal);
 	}

@@ -5,6 +5,7 @@
  */
 #include <elf.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,6 +138,14 @@ void bht_notes_add(struct bht_notes *notes, uint64_t root)
 		notes->root[notes->n_roots++] = root;
 }
 
+static void keep_build_id(struct bht_notes *notes, const unsigned char *id, size_t len)
+{
+	if (notes->build_id[0] || len > sizeof(notes->build_id) / 2)
+		return;
+	for (size_t i = 0; i < len; i++)
+		snprintf(notes->build_id + 2 * i, 3, "%02x", id[i]);
+}
+
 /* Walks the notes of one segment; BUF is its contents. */
 static void look_at_notes(struct bht_notes *notes, const struct segment *segment, const unsigned char *buf)
 {
@@ -156,6 +165,9 @@ static void look_at_notes(struct bht_notes *notes, const struct segment *segment
 			memcpy(&distance, buf + descriptor, sizeof(distance));
 			bht_notes_add(notes, segment->addr + descriptor + (uint64_t)distance);
 		}
+		if (n.n_type == NT_GNU_BUILD_ID && n.n_namesz == sizeof(ELF_NOTE_GNU) &&
+		    !memcmp(buf + name, ELF_NOTE_GNU, sizeof(ELF_NOTE_GNU)))
+			keep_build_id(notes, buf + descriptor, n.n_descsz);
 		at = (descriptor + n.n_descsz + mask) & ~mask;
 	}
 }

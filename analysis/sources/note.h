@@ -11,6 +11,7 @@ struct bht_notes {
 	unsigned n_images;  /* ELF images of this machine's kind */
 	unsigned n_foreign; /* and others: 32 bits, other byte order */
 	uint64_t foreign;   /* one of those */
+	char build_id[41];  /* hexadecimal, of the first image that has one, or "" */
 };
 
 /* Once each; those beyond BHT_ROOTS_MAX are left out. */

@@ -265,6 +265,26 @@ void bht_process_close(struct bht_process *p)
 	free(p->maps);
 }
 
+int bht_process_roots(struct bht_process *p, struct bht_roots *roots, struct bht_refusal *refusal)
+{
+	struct bht_notes notes = { .n_roots = 0 };
+	uint64_t *addrs = calloc(p->n_maps + 1, sizeof(*addrs));
+	char subject[32];
+	size_t n = 0;
+
+	if (!addrs)
+		return bht_refuse(refusal, -ENOMEM, 0, "process %u: no memory", p->pid);
+	for (size_t i = 0; i < p->n_maps; i++)
+		if (p->maps[i].file_start)
+			addrs[n++] = p->maps[i].start;
+	int rc = bht_notes_find(&p->mem, addrs, n, &notes);
+	free(addrs);
+	if (rc)
+		return bht_refuse_read(refusal, rc, 0, "ELF images");
+	snprintf(subject, sizeof(subject), "process %u", p->pid);
+	return bht_roots_open(&p->mem, &notes, subject, roots, refusal);
+}
+
 bool bht_process_alive(const struct bht_process *p)
 {
 	struct pollfd pfd = { .fd = p->pidfd, .events = POLLIN };

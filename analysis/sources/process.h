@@ -5,6 +5,7 @@
 
 #include "procfs.h"
 #include "registry.h"
+#include "roots.h"
 
 /* A mapping that can be read. */
 struct bht_map {
@@ -26,6 +27,9 @@ struct bht_process {
  * bht_process_close() in any case. */
 int bht_process_open(struct bht_process *p, uint32_t pid, struct bht_refusal *refusal);
 void bht_process_close(struct bht_process *p);
+
+/* Finds its roots by the notes of the images that are mapped. 0 or as bht_roots_open(). */
+int bht_process_roots(struct bht_process *p, struct bht_roots *roots, struct bht_refusal *refusal);
 
 /* Whether it has not exited. */
 bool bht_process_alive(const struct bht_process *p);

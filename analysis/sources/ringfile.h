@@ -27,7 +27,7 @@ struct bht_ringhead {
 	struct bhp_clock_pair clock[2];
 };
 
-/* A source, once it was started. What is public may be changed before that. */
+/* A source, once it was started. */
 struct bht_ringfile {
 	struct bht_decoder d;
 	char name[64];

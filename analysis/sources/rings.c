@@ -172,8 +172,7 @@ static int read_fields(struct bht_memory *mem, const struct bhp_root *root, stru
 		bht_refuse_read(refusal, rc, addr, "field table");
 	else
 		bht_decoding_init(&rings->how, table, root->n_fields, UINT64_MAX);
-	rings->table = table;
-	rings->n_fields = rc ? 0 : root->n_fields;
+	free(table);
 	return rc;
 }
 
@@ -228,7 +227,6 @@ void bht_rings_free(struct bht_rings *rings)
 	for (size_t i = 0; i < rings->n; i++)
 		free(rings->ring[i].records);
 	free(rings->ring);
-	free(rings->table);
 	free(rings);
 }
 

@@ -19,8 +19,6 @@ struct bht_ring {
 
 struct bht_rings {
 	struct bht_decoding how;
-	struct bhp_field_info *table; /* as it was found */
-	uint32_t n_fields;
 	struct bht_ring *ring;
 	size_t n;
 	uint64_t copied;  /* bytes */

@@ -5,8 +5,6 @@
 #include <string.h>
 
 #include "evidence.h"
-#include "procfs.h"
-#include "rings.h"
 #include "snapline.h"
 
 struct field {

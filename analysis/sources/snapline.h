@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#define BHT_SNAPSHOT_FIRST "bhtrace-snapshot 1"
+#define BHT_SNAPSHOT_WORD  "bhtrace-snapshot "
+#define BHT_SNAPSHOT_FIRST BHT_SNAPSHOT_WORD "2"
 
 enum { BHT_SNAPLINE = 8192, BHT_SNAPTEXT = 1024 /* of one string */ };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a line of a snapshot's evidence says, in this order. Writer and reader
- * are made from this list. It is format 1: for anything else raise
- * BHT_SNAPSHOT_FORMAT.
+ * are made from this list. It is format 2: for anything else raise that in
+ * snapline.h.
  *
  *   BHT_LINE_BEGIN(word, struct)   BHT_F(kind, member)   BHT_LINE_END
  *
@@ -10,7 +10,7 @@
  */
 /* clang-format off */
 BHT_LINE_BEGIN(evidence, bht_evidence)
-	BHT_F(u, pid) BHT_F(s, command) BHT_F(u, history_until) BHT_F(f, ticks_per_ns) BHT_F(f, clock_error_ns)
+	BHT_F(u, pid) BHT_F(s, command) BHT_F(s, hostname) BHT_F(u, history_until) BHT_F(f, ticks_per_ns) BHT_F(f, clock_error_ns)
 	BHT_F(u, stopped_us) BHT_F(u, read_us)
 BHT_LINE_END
 
@@ -34,22 +34,6 @@ BHT_LINE_BEGIN(thread, bht_thread)
 	BHT_F(u, tid) BHT_F(u, ns_tid) BHT_F(s, name) BHT_F(c, state) BHT_F(i, syscall) BHT_F(u, args[0]) BHT_F(u, args[1])
 	BHT_F(u, args[2]) BHT_F(u, args[3]) BHT_F(u, args[4]) BHT_F(u, args[5]) BHT_F(s, wchan) BHT_F(u, switches)
 	BHT_F(u, cpu_ns) BHT_F(u, lock_word) BHT_F(u, lock_owner)
-BHT_LINE_END
-
-BHT_LINE_BEGIN(tids, bht_tids)
-	BHT_F(b, same)
-BHT_LINE_END
-
-BHT_LINE_BEGIN(tid, bht_tid_pair)
-	BHT_F(u, theirs) BHT_F(u, ours)
-BHT_LINE_END
-
-BHT_LINE_BEGIN(root, bht_rings)
-	BHT_F(u, how.now) BHT_F(u, dropped) BHT_F(b, off) BHT_F(b, damaged)
-BHT_LINE_END
-
-BHT_LINE_BEGIN(ring, bht_ring)
-	BHT_F(u, n) BHT_F(u, lost) BHT_F(u, why) BHT_F(b, damaged)
 BHT_LINE_END
 /* clang-format on */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A snapshot may come from anybody: every line is checked against the list of
- * fields, every array is bounded, and rings are read in parts.
+ * fields, and every array is bounded.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,29 +13,17 @@
 
 #include "array.h"
 #include "refuse.h"
-#include "ringroot.h"
-#include "rings.h"
-#include "roots.h"
+#include "ringfile.h"
 #include "snapline.h"
 #include "snapshot.h"
 
 enum { ARRAYS_MAX = 64 << 20 /* bytes of all arrays */ };
 
 struct snapshot {
-	struct bht_source base;
-	struct bht_source *merged;
-	struct bht_ringroot root[BHT_ROOTS_MAX];
-	struct bht_rings say[BHT_ROOTS_MAX]; /* what the evidence says of them */
-	unsigned n_roots;
-	struct bht_tids tids;
-	/* While it is opened. */
 	const char *path;
-	int dir;
-	uid_t owner;
 	FILE *file;
 	uint64_t offset;  /* of line */
 	size_t len, used; /* of line; bytes of arrays */
-	unsigned n_rings;
 	struct bht_evidence *ev;
 	struct bht_refusal *refusal;
 	char line[BHT_SNAPLINE];
@@ -105,7 +93,10 @@ static int take_head(struct snapshot *s)
 	int rc = next_line(s);
 
 	if (!rc && strcmp(s->line, BHT_SNAPSHOT_FIRST) != 0)
-		return refuse(s, -EPROTO, 0, "does not begin with " BHT_SNAPSHOT_FIRST);
+		return refuse(s, -EPROTO, 0,
+			      strncmp(s->line, BHT_SNAPSHOT_WORD, sizeof(BHT_SNAPSHOT_WORD) - 1)
+				      ? "does not begin with " BHT_SNAPSHOT_FIRST
+				      : "of another format than " BHT_SNAPSHOT_FIRST);
 	if (!rc)
 		rc = next_line(s);
 	if (!rc && strncmp(s->line, machine, sizeof(machine) - 1) != 0)
@@ -163,154 +154,19 @@ static int take_evidence(struct snapshot *s)
 	return rc;
 }
 
-/* --- rings -------------------------------------------------------------------- */
-
-/* Whether the file holds what the evidence says of it. */
-static int place(struct snapshot *s, uint64_t offset, const struct bht_ring *say, struct bht_ringfile *f)
+/* Evidence of this machine names no other. */
+static void take_host(struct bht_evidence *ev)
 {
-	if (say->n > f->header.capacity || say->lost > UINT64_MAX - say->n || say->lost + say->n != f->header.head ||
-	    say->why > BHT_LOSS_DAMAGED || (say->lost && !say->why) || (say->damaged && say->n))
-		return bht_refuse(s->refusal, -EBADMSG, offset, "%s/evidence: offset %llu: not what %s holds", s->path,
-				  (unsigned long long)offset, f->name);
-	f->next = say->lost;
-	f->cut = say->lost > 0;
-	f->d.lost = say->lost;
-	f->d.why = say->damaged ? BHT_LOSS_DAMAGED : say->lost ? say->why : 0;
-	return 0;
+	char ours[sizeof(ev->hostname)] = "";
+
+	if (!gethostname(ours, sizeof(ours) - 1) && !strcmp(ours, ev->hostname))
+		ev->hostname[0] = '\0';
 }
 
-static int take_ring(struct snapshot *s, struct bht_ringroot *root)
-{
-	struct bht_ring say = { .n = 0 };
-	struct bht_refusal why;
-	char name[32];
-
-	if (s->n_rings == BHT_RINGS_MAX)
-		return refuse(s, -E2BIG, 0, "too many rings");
-	if (!bht_room_for_one(&root->ring, root->n_rings, sizeof(*root->ring)))
-		return refuse(s, -ENOMEM, 0, "no memory");
-	const uint64_t offset = s->offset;
-	int rc = take(s, BHT_SNAP_ring, &say);
-	if (rc)
-		return rc;
-	bht_ringroot_allow(s->n_rings);
-	snprintf(name, sizeof(name), "ring-%u.flight", s->n_rings++);
-	rc = bht_ringfile_open(s->dir, name, s->owner, &root->table, &root->ring[root->n_rings], &why);
-	if (rc)
-		return bht_refuse(s->refusal, rc, why.addr, "%s/%s", s->path, why.why);
-	root->n_rings++;
-	return place(s, offset, &say, root->ring[root->n_rings - 1]);
-}
-
-static int take_history(struct snapshot *s)
-{
-	int rc = take(s, BHT_SNAP_tids, &s->tids);
-
-	if (!rc)
-		rc = take_all(s, BHT_SNAP_tid, &s->tids.pair, &s->tids.n, sizeof(*s->tids.pair));
-	while (!rc && bht_snap_is(s->line, BHT_SNAP_root)) {
-		if (s->n_roots == BHT_ROOTS_MAX)
-			return refuse(s, -E2BIG, 0, "too many roots");
-		struct bht_ringroot *root = &s->root[s->n_roots];
-		rc = take(s, BHT_SNAP_root, &s->say[s->n_roots++]);
-		while (!rc && bht_snap_is(s->line, BHT_SNAP_ring))
-			rc = take_ring(s, root);
-	}
-	return rc;
-}
-
-/* The rings of one root and its losses, as bht_rings_sources() has them. */
-static int start_root(struct snapshot *s, unsigned i, struct bht_source **sources, unsigned *n)
-{
-	const struct bht_rings *say = &s->say[i];
-	struct bht_ringroot *root = &s->root[i];
-
-	bht_decoding_init(&root->how, root->table.info, root->table.n, say->how.now);
-	int rc = bht_ringroot_start(root, bht_tids_map, &s->tids, bht_ringroot_room(s->n_rings), sources, n);
-	if (!rc && (say->dropped || say->off)) {
-		sources[*n] = bht_loss_source(say->how.now, BHT_LOSS_DROPPED, say->dropped);
-		rc = sources[*n] ? 0 : -ENOMEM;
-		*n += !rc;
-	}
-	if (!rc && say->damaged) {
-		sources[*n] = bht_loss_source(say->how.now, BHT_LOSS_DAMAGED, 0);
-		rc = sources[*n] ? 0 : -ENOMEM;
-		*n += !rc;
-	}
-	return rc;
-}
-
-static int merge(struct snapshot *s)
-{
-	struct bht_source **sources = calloc(s->n_rings + 2 * s->n_roots + 1, sizeof(struct bht_source *));
-	unsigned n = 0;
-	int rc = sources ? 0 : -ENOMEM;
-
-	for (unsigned i = 0; i < s->n_roots && !rc; i++)
-		rc = start_root(s, i, sources, &n);
-	if (!rc) {
-		s->merged = bht_merge(sources, n);
-		rc = s->merged ? 0 : -errno;
-	} else {
-		for (unsigned i = 0; i < n; i++)
-			sources[i]->close(sources[i]);
-	}
-	free(sources);
-	return rc;
-}
-
-static int snapshot_next(struct bht_source *source, struct bht_event *e, unsigned max)
-{
-	struct snapshot *s = (struct snapshot *)source;
-
-	return s->merged->next(s->merged, e, max);
-}
-
-static void snapshot_close(struct bht_source *source)
-{
-	struct snapshot *s = (struct snapshot *)source;
-
-	if (s->merged)
-		s->merged->close(s->merged);
-	for (unsigned i = 0; i < s->n_roots; i++)
-		bht_ringroot_close(&s->root[i]);
-	free(s->tids.pair);
-	if (s->file)
-		fclose(s->file);
-	if (s->dir >= 0)
-		close(s->dir);
-	free(s);
-}
-
-/* --- all ---------------------------------------------------------------------- */
-
-static int open_files(struct snapshot *s)
-{
-	struct bht_refusal why;
-	struct stat st;
-
-	s->dir = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->dir < 0)
-		return bht_refuse(s->refusal, -errno, 0, "%s: %s", s->path, strerror(errno));
-	int fd = bht_file_open(s->dir, "evidence", &st, &why);
-	if (fd < 0)
-		return bht_refuse(s->refusal, fd, 0, "%s/%s", s->path, why.why);
-	s->owner = st.st_uid;
-	s->file = fdopen(fd, "r");
-	if (s->file)
-		return 0;
-	close(fd);
-	return bht_refuse(s->refusal, -ENOMEM, 0, "%s: no memory", s->path);
-}
-
-/* *MORE tells whether there is a history. */
-static int take_everything(struct snapshot *s, bool *more)
+static int take_everything(struct snapshot *s)
 {
 	int rc = take_evidence(s);
 
-	*more = !rc && bht_snap_is(s->line, BHT_SNAP_tids);
-	if (*more)
-		rc = take_history(s);
 	if (!rc && strcmp(s->line, "end") != 0)
 		return refuse(s, -EBADMSG, 0, "another kind of line was expected");
 	if (!rc && fgetc(s->file) != EOF)
@@ -318,38 +174,64 @@ static int take_everything(struct snapshot *s, bool *more)
 	return rc;
 }
 
+/* --- files -------------------------------------------------------------------- */
+
+static int read_evidence(struct snapshot *s, int dir)
+{
+	struct bht_refusal why;
+	struct stat st;
+	int fd = bht_file_open(dir, "evidence", &st, &why);
+
+	if (fd < 0)
+		return bht_refuse(s->refusal, fd, 0, "%s/%s", s->path, why.why);
+	s->file = fdopen(fd, "r");
+	if (!s->file) {
+		close(fd);
+		return bht_refuse(s->refusal, -ENOMEM, 0, "%s: no memory", s->path);
+	}
+	int rc = take_everything(s);
+	fclose(s->file);
+	take_host(s->ev);
+	return rc;
+}
+
+static int open_history(struct snapshot *s, int dir, struct bht_source **history)
+{
+	struct bht_ctf_about about;
+
+	if (faccessat(dir, "history", F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
+		return 0;
+	int rc = bht_ctf_open(dir, "history", s->path, &about, history, s->refusal);
+	if (!rc)
+		bht_ctf_until(*history, 0, s->ev->last.ticks);
+	return rc;
+}
+
 int bht_snapshot_open(const char *dir, struct bht_evidence *ev, struct bht_source **history,
 		      struct bht_refusal *refusal)
 {
 	struct snapshot *s = calloc(1, sizeof(*s));
-	bool more = false;
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
 
 	*history = NULL;
-	if (!s)
-		return bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", dir);
-	s->base = (struct bht_source){ snapshot_next, snapshot_close };
-	s->path = dir;
-	s->dir = -1;
-	s->ev = ev;
-	s->refusal = refusal;
-	int rc = open_files(s);
-	if (!rc)
-		rc = take_everything(s, &more);
-	if (!rc && more) {
-		rc = merge(s);
-		if (rc)
-			bht_refuse(refusal, rc, 0, "%s: %s", dir, strerror(-rc));
+	if (!s || fd < 0) {
+		rc = bht_refuse(refusal, s ? -errno : -ENOMEM, 0, "%s: %s", dir, s ? strerror(errno) : "no memory");
+		goto out;
 	}
-	if (rc || !more)
-		snapshot_close(&s->base);
-	else
-		*history = &s->base;
+	*s = (struct snapshot){ .path = dir, .ev = ev, .refusal = refusal };
+	rc = read_evidence(s, fd);
+	if (!rc)
+		rc = open_history(s, fd, history);
 	if (rc) {
 		bht_evidence_free(ev);
-		return rc;
+		goto out;
 	}
 	ev->origin = BHT_FROM_SNAPSHOT;
 	ev->source = dir;
 	ev->live = true;
-	return 0;
+out:
+	if (fd >= 0)
+		close(fd);
+	free(s);
+	return rc;
 }

@@ -50,7 +50,7 @@ for two in "-p $$ --core=x" "-p $$ x" "--core=x --ring=x" "--ring=x x"; do
 	# shellcheck disable=SC2086 # several words
 	expect 2 "one thing at a time" diagnose $two
 done
-expect 2 "unexpected argument 'y'" diagnose x y
+expect 5 "x: No such file or directory" diagnose x y
 expect 2 "--exe is for --core" diagnose -p $$ --exe=x
 for kept in --core=x --ring=x "--ring=x -p $$" x; do
 	# shellcheck disable=SC2086

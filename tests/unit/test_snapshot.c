@@ -22,7 +22,6 @@
 #include "diagnosis.h"
 #include "sources/live.h"
 #include "sources/procfs.h"
-#include "sources/rings.h"
 #include "sources/snapline.h"
 #include "sources/snapshot.h"
 
@@ -158,8 +157,10 @@ static int teardown(void **state)
 		in_dir(path, e->d_name);
 		unlink(path);
 	}
-	if (d)
+	if (d) {
+		bht_ctf_remove(dirfd(d), "history");
 		closedir(d);
+	}
 	rmdir(dir);
 	bht_evidence_free(&ev);
 	bht_evidence_free(&back);
@@ -319,9 +320,9 @@ static void test_modes(void **state)
 	in_dir(path, "evidence");
 	assert_int_equal(lstat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
-	in_dir(path, "ring-0.flight");
+	in_dir(path, "history");
 	assert_int_equal(lstat(path, &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_int_equal(st.st_mode & 07777, 0700);
 	/* What is there is left alone. */
 	assert_int_equal(bht_snapshot_write(dir, &ev, NULL, &refusal), -EEXIST);
 	assert_non_null(strstr(refusal.why, "File exists"));
@@ -338,6 +339,77 @@ static void test_without_history(void **state)
 	assert_int_equal(bht_snapshot_open(dir, &back, &history, &refusal), 0);
 	assert_null(history);
 	same_lines(BHT_SNAP_evidence, &ev, &back);
+	/* Evidence alone does not replace what is there. */
+	assert_int_equal(bht_evidence_write(dir, &ev, &refusal), -EEXIST);
+}
+
+/* Evidence beside a history that something else records. */
+static void test_evidence_alone(void **state)
+{
+	(void)state;
+	struct bht_source *history;
+	char path[512];
+
+	assert_int_equal(bht_evidence_write(dir, &ev, &refusal), -ENOENT);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	ev.ticks_per_ns = 0.5;
+	strcpy(ev.hostname, "another \\ host");
+	assert_int_equal(bht_evidence_write(dir, &ev, &refusal), 0);
+	assert_int_equal(bht_snapshot_open(dir, &back, &history, &refusal), 0);
+	assert_null(history);
+	same_lines(BHT_SNAP_evidence, &ev, &back);
+	/* A history that is damaged is not none. */
+	in_dir(path, "history");
+	assert_int_equal(mkdir(path, 0700), 0);
+	bht_evidence_free(&back);
+	refused(-ENOENT, "history/metadata: No such file");
+}
+
+/* A stream whose end is cut off: what is missing may be as late as the evidence. */
+static void test_history_cut(void **state)
+{
+	(void)state;
+	char path[512];
+	struct stat st;
+
+	keep(100);
+	in_dir(path, "history/stream-0");
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(truncate(path, st.st_size - 1), 0);
+	open_kept();
+	const struct bht_event *last = &kept_told.e[kept_told.n - 1];
+	assert_int_equal(bht_event_id(last), BHT_ID_LOSS);
+	assert_int_equal(bht_loss_reason(last), BHT_LOSS_DAMAGED);
+	assert_int_equal(last->tid, 0);
+	assert_int_equal(bht_time(last), ev.last.ticks);
+}
+
+static void test_about(void **state)
+{
+	(void)state;
+	struct bht_ctf_about about;
+	char host[65] = "";
+
+	keep(1);
+	assert_int_equal(bht_ctf_about((uint32_t)child, &about, &refusal), 0);
+	gethostname(host, sizeof(host) - 1);
+	assert_int_equal(about.pid, child);
+	assert_string_equal(about.hostname, host);
+	assert_string_equal(about.command, "tar get \x01");
+	assert_true(about.ticks_per_ns > ev.ticks_per_ns * 0.99 && about.ticks_per_ns < ev.ticks_per_ns * 1.01);
+	assert_true(about.clock.ticks > ev.last.ticks && about.clock.ticks <= bhp_clock());
+	assert_true(about.realtime_ns / 1000000000 - (uint64_t)time(NULL) + 5 <= 10);
+	assert_int_equal(strlen(about.build_id) % 2, 0);
+	assert_int_equal(strspn(about.build_id, "0123456789abcdef"), strlen(about.build_id));
+	/* The number is another's, or nobody's. */
+	strcpy(ev.command, "no such");
+	bht_ctf_about_evidence(&ev, &about);
+	assert_string_equal(about.build_id, "");
+	assert_string_equal(about.command, "no such");
+	ev.pid = 4194304 - 1;
+	bht_ctf_about_evidence(&ev, &about);
+	assert_int_equal(about.pid, ev.pid);
+	assert_int_equal(bht_ctf_about(ev.pid, &about, &refusal), -ESRCH);
 }
 
 /* --- what nobody wrote ------------------------------------------------------------ */
@@ -366,8 +438,9 @@ static void save(const char *name, size_t n)
 	char path[512];
 
 	in_dir(path, name);
-	int fd = open(path, O_WRONLY | O_TRUNC | O_CREAT, 0600);
+	int fd = open(path, O_WRONLY | O_CREAT, 0600);
 	assert_int_equal(write(fd, content, n), n);
+	assert_int_equal(ftruncate(fd, (off_t)n), 0);
 	close(fd);
 }
 
@@ -412,7 +485,9 @@ static void test_damaged_lines(void **state)
 {
 	(void)state;
 	keep(1);
-	replace("bhtrace-snapshot 1", "bhtrace-snapshot 2", -EPROTO, "offset 0: does not begin with");
+	replace("bhtrace-snapshot 2", "bhtrace-snapsho? 2", -EPROTO, "offset 0: does not begin with");
+	replace("bhtrace-snapshot 2", "bhtrace-snapshot 1", -EPROTO,
+		"offset 0: of another format than bhtrace-snapshot 2");
 	replace("machine ", "machine x", -EPROTO, "another kind of machine");
 	replace(" pid=", " pit=", -EBADMSG, "another field");
 	replace(" pid=0x", " pid=0x1ffffffff", -EBADMSG, "out of range");
@@ -427,9 +502,6 @@ static void test_damaged_lines(void **state)
 	replace("name=again", "name=againagainagainagainagainagain..", -EBADMSG, "string");
 	replace("ticks_per_ns=0x", "ticks_per_ns=0x7ff8000000000000 ", -EBADMSG, "");
 	replace("\nend\n", "\nend\nx", -EBADMSG, "more than was expected");
-	replace("\nring n=0x", "\nring n=0x1", -EBADMSG, "not what ring-0.flight holds");
-	replace(" lost=0x0", " lost=0xffffffffffffffff", -EBADMSG, "not what ring-0.flight holds");
-	replace("\nend\n", "\nring n=0x0 lost=0x0 why=0x0 damaged=0x0\nend\n", -ENOENT, "ring-1.flight");
 	compare();
 	char *line = malloc(9001);
 	memset(line, 'x', 9000);
@@ -448,10 +520,9 @@ static void test_any_byte(void **state)
 
 	keep(1);
 	for (int file = 0; file < 2; file++) {
-		const char *name = file ? "ring-0.flight" : "evidence";
+		const char *name = file ? "history/metadata" : "evidence";
 		load(name);
-		const size_t n = file ? offsetof(struct bhp_ring, fields) + 64 : length;
-		for (size_t i = 0; i < n; i += 1 + i % 3) {
+		for (size_t i = 0; i < length; i += 1 + i % 3) {
 			const char byte = content[i];
 			content[i] = (char)(byte ^ (1 << i % 8));
 			save(name, length);
@@ -478,7 +549,7 @@ static void test_strange_files(void **state)
 
 	refused(-ENOENT, "No such file");
 	keep(1);
-	const char *const names[] = { "evidence", "ring-0.flight" };
+	const char *const names[] = { "evidence", "history/metadata" };
 	for (unsigned i = 0; i < 2; i++) {
 		in_dir(path, names[i]);
 		in_dir(other, "moved");
@@ -492,15 +563,23 @@ static void test_strange_files(void **state)
 		assert_int_equal(rename(other, path), 0);
 	}
 	compare();
+	in_dir(path, "history");
+	assert_int_equal(rename(path, other), 0);
+	assert_int_equal(symlink(other, path), 0);
+	refused(-ENOTDIR, "history");
+	unlink(path);
+	assert_int_equal(rename(other, path), 0);
+	compare();
 }
 
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_round_trip),    TEST(test_round_trip_of_loss), TEST(test_same_diagnosis),
-		TEST(test_modes),         TEST(test_without_history),    TEST(test_incomplete),
-		TEST(test_damaged_lines), TEST(test_any_byte),           TEST(test_strange_files),
+		TEST(test_round_trip),     TEST(test_round_trip_of_loss), TEST(test_same_diagnosis),
+		TEST(test_modes),          TEST(test_without_history),    TEST(test_incomplete),
+		TEST(test_damaged_lines),  TEST(test_any_byte),           TEST(test_strange_files),
+		TEST(test_evidence_alone), TEST(test_history_cut),        TEST(test_about),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
