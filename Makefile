@@ -118,7 +118,8 @@ include docs/docs.mk
 .PHONY: install clean
 install: $(LIBBH) $(OUT)/bhtrace
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include \
-		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3
+		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(OUT)/bhtrace $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(OUT)/libbh.so.$(VERSION) $(OUT)/libbh.a $(DESTDIR)$(LIBDIR)/
 	install -m 755 $(OUT)/libbh-lttng.so.$(VERSION) $(DESTDIR)$(LIBDIR)/
@@ -128,6 +129,7 @@ install: $(LIBBH) $(OUT)/bhtrace
 	install -m 644 $(OUT)/libbh.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
 	install -m 644 lib/bh.h $(DESTDIR)$(PREFIX)/include/
 	install -m 644 tools/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 tools/completion/bhtrace.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bhtrace
 	install -m 644 lib/man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 
 clean:

@@ -15,6 +15,7 @@ enum {
 /* argv[0] is the subcommand's name; gives the exit code. */
 int cmd_diagnose(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
+int cmd_record(int argc, char **argv);
 int cmd_rescue(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);

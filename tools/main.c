@@ -11,8 +11,10 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *summary;
 } commands[] = {
-	{ "diagnose", cmd_diagnose, "name the mechanism of a hang: of a live process, a snapshot, a core, ring files" },
+	{ "diagnose", cmd_diagnose,
+	  "name the mechanism of a hang: of a live process, a recording, a core, ring files" },
 	{ "snapshot", cmd_snapshot, "keep all evidence of a live process for later" },
+	{ "record", cmd_record, "keep the events of a process, or of several, while they run" },
 	{ "rescue", cmd_rescue, "wake a loop whose notification was lost, and so test the diagnosis" },
 	{ "explain", cmd_explain, "what a rule means, how it is decided, what fixes it" },
 	{ "doctor", cmd_doctor, "what this kernel and these privileges allow" },
