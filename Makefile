@@ -65,6 +65,9 @@ $(OUT)/obj/exe/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
+# The page of bhtrace timeline is in its object; no compiler tells of that.
+$(OUT)/obj/exe/analysis/timeline/page.o: $(wildcard analysis/timeline/*.html analysis/timeline/*.css analysis/timeline/*.js)
+
 # --- libbh -------------------------------------------------------------------
 
 SO := libbh.so.0

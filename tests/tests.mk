@@ -26,6 +26,16 @@ E2E := $(sort $(wildcard tests/e2e/*.sh))
 e2e: all museum storm-programs
 	$(Q)OUT=$(abspath $(OUT)) BHTRACE=$(abspath $(OUT))/bhtrace tests/run $(E2E)
 
+# The timeline page in a headless browser; screenshots and figures stay in OUT/browser.
+$(OUT)/browser/synthetic: $(OUT)/obj/exe/tests/browser/synthetic.o $(OUT)/libanalysis.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ $(ANALYSIS_LIBS) -o $@
+
+.PHONY: browser
+browser: $(OUT)/browser/synthetic
+	$(Q)OUT=$(abspath $(OUT)) tests/run tests/browser/run
+	$(Q)cat $(OUT)/browser/measured 2>/dev/null || true
+
 # The claims of the README in full; takes long, so it is not part of check.
 soak: all museum
 	$(Q)OUT=$(abspath $(OUT)) BHTRACE=$(abspath $(OUT))/bhtrace tests/soak
@@ -53,4 +63,4 @@ aarch64:
 check: deps
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all museum lint
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) $(UNIT)
-	$(Q)$(MAKE) --no-print-directory unit sanitizers fuzz-replay aarch64 e2e
+	$(Q)$(MAKE) --no-print-directory unit sanitizers fuzz-replay aarch64 e2e browser
