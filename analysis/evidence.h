@@ -118,6 +118,8 @@ struct bht_evidence {
 	uint64_t
 		history_until; /* what is later in the history does not count: some threads have no more; 0: all does */
 	double ticks_per_ns;
+	struct bhp_clock_pair clock;  /* of a recording: one instant on its clocks, */
+	uint64_t realtime_ns;         /* and on CLOCK_REALTIME; 0: not known */
 	double clock_error_ns;        /* no two events closer than this are ordered by time alone */
 	char *unseen[BHT_UNSEEN_MAX]; /* sentences: what could not be seen, and why; owned */
 	unsigned n_unseen;

@@ -10,11 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "array.h"
 #include "babeltrace.h"
 #include "clock.h"
 #include "ctf.h"
-#include "history.h"
+#include "epoch.h"
 #include "refuse.h"
 #include "snapshot.h"
 #include "unfold.h"
@@ -151,6 +150,8 @@ static int open_history(struct bht_recorded *p, struct bht_source **history, str
 	memcpy(ev->command, about.command, sizeof(ev->command));
 	memcpy(ev->hostname, about.hostname, sizeof(ev->hostname));
 	ev->ticks_per_ns = about.ticks_per_ns;
+	ev->clock = about.clock;
+	ev->realtime_ns = about.realtime_ns;
 	ev->clock_error_ns = BHT_CLOCK_ERROR_NS;
 	bht_unseen(ev, "the state of the process: it or its recorder ended before that could be kept");
 	return 0;
@@ -171,6 +172,8 @@ struct stamp {
 	struct bht_source base;
 	struct bht_source *of;
 	uint32_t process;
+	bool convert; /* to ns since the Epoch */
+	struct bht_epoch epoch;
 };
 
 static int stamp_next(struct bht_source *source, struct bht_event *e, unsigned max)
@@ -178,8 +181,11 @@ static int stamp_next(struct bht_source *source, struct bht_event *e, unsigned m
 	struct stamp *s = (struct stamp *)source;
 	int n = s->of->next(s->of, e, max);
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
 		e[i].process = s->process;
+		if (s->convert)
+			bht_epoch_event(&s->epoch, &e[i]);
+	}
 	return n;
 }
 
@@ -191,7 +197,7 @@ static void stamp_close(struct bht_source *source)
 	free(s);
 }
 
-static struct bht_source *stamp(struct bht_source *of, uint32_t process)
+static struct bht_source *stamp(struct bht_source *of, uint32_t process, const struct bht_evidence *ev)
 {
 	struct stamp *s = calloc(1, sizeof(*s));
 
@@ -199,17 +205,29 @@ static struct bht_source *stamp(struct bht_source *of, uint32_t process)
 		of->close(of);
 		return NULL;
 	}
-	*s = (struct stamp){ { stamp_next, stamp_close }, of, process };
+	*s = (struct stamp){ { stamp_next, stamp_close }, of, process, false, bht_epoch_of(ev) };
 	return &s->base;
 }
 
-/* Each has the clock of its machine since it was started. */
-static int same_clock(const struct bht_recorded *a, const struct bht_recorded *b, struct bht_refusal *refusal)
+/* Several machines have no clock in common but real time. */
+static int share_clock(struct bht_recording *rec, struct bht_source **sources, unsigned n, struct bht_refusal *refusal)
 {
-	if (!strcmp(a->ev.hostname, b->ev.hostname))
+	bool same = true, known = true;
+
+	for (unsigned i = 0; i < rec->n; i++) {
+		same &= bht_epoch_same(&rec->process[0].ev, &rec->process[i].ev);
+		known &= rec->process[i].ev.realtime_ns != 0;
+	}
+	if (same)
 		return 0;
-	return bht_refuse(refusal, -EXDEV, 0, "%s and %s: of two machines, whose clocks differ; one at a time", a->path,
-			  b->path);
+	if (!known)
+		return bht_refuse(refusal, -EXDEV, 0, "%s: of several machines, and one has no clock; one at a time",
+				  rec->name);
+	for (unsigned i = 0; i < n; i++)
+		((struct stamp *)sources[i])->convert = true;
+	for (unsigned i = 0; i < rec->n; i++)
+		bht_epoch_evidence(&rec->process[i].ev);
+	return 0;
 }
 
 /* Opens what is ours; what has a history of its own goes to SOURCES. */
@@ -225,20 +243,19 @@ static int open_own(struct bht_recording *rec, const struct found *f, struct bht
 	for (unsigned i = 0; i < f->n_processes && !rc; i++) {
 		struct bht_recorded *p = &rec->kept[rec->n_kept++];
 		rc = open_process(f->process[i], p, &history, f->refusal);
-		if (!rc && rec->n)
-			rc = same_clock(&rec->process[0], p, f->refusal);
 		if (rc || (!history && f->n_traces))
 			continue; /* LTTng has it */
-		rec->process[rec->n] = *p;
+		rec->process[rec->n++] = *p;
 		rec->n_kept--;
 		if (!history)
-			rec->n++;
-		else if ((sources[*n] = stamp(history, rec->n++)))
+			continue;
+		sources[*n] = stamp(history, rec->n - 1, &p->ev);
+		if (sources[*n])
 			++*n;
 		else
 			rc = bht_refuse(f->refusal, -ENOMEM, 0, "%s: no memory", rec->name);
 	}
-	return rc;
+	return rc ? rc : share_clock(rec, sources, *n, f->refusal);
 }
 
 static int merge_own(struct bht_recording *rec, const struct found *f)
@@ -389,97 +406,4 @@ void bht_recording_close(struct bht_recording *rec)
 	free(rec->process);
 	free(rec->kept);
 	*rec = (struct bht_recording){ .stop = rec->stop };
-}
-
-/* --- diagnosis ------------------------------------------------------------------- */
-
-struct reading {
-	struct bht_recording *rec;
-	struct bht_machines *m; /* one for each process */
-	unsigned n;
-	struct bht_event lost; /* the last loss of all processes; time 0: there was none */
-};
-
-static int make_room(struct reading *r)
-{
-	while (r->n < r->rec->n) {
-		if (!bht_room_for_one(&r->m, r->n, sizeof(*r->m)))
-			return -ENOMEM;
-		bht_machines_begin(&r->m[r->n], &r->rec->process[r->n].ev);
-		int rc = bht_time(&r->lost) ? bht_machines_feed(&r->m[r->n], &r->lost) : 0;
-		r->n++;
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
-static int feed_all_of_them(struct reading *r, const struct bht_event *e)
-{
-	int rc = 0;
-
-	r->lost = *e;
-	for (unsigned i = 0; i < r->n && !rc; i++)
-		rc = bht_machines_feed(&r->m[i], e);
-	return rc;
-}
-
-static int feed(struct reading *r, const struct bht_event *e)
-{
-	if (e->process == BHT_ALL_PROCESSES)
-		return feed_all_of_them(r, e);
-	const struct bht_recorded *p = &r->rec->process[e->process];
-	const uint64_t until = p->ev.history_until;
-	if (until && bht_time(e) > until && (bht_event_id(e) != BHT_ID_LOSS || p->whole))
-		return 0;
-	return bht_machines_feed(&r->m[e->process], e);
-}
-
-static int read_all(struct reading *r)
-{
-	struct bht_source *history = r->rec->history;
-	struct bht_event e[BHT_BATCH];
-	int n = 0, rc = make_room(r);
-
-	while (!rc && history && (n = history->next(history, e, BHT_BATCH)) > 0) {
-		rc = make_room(r);
-		for (int i = 0; i < n && !rc; i++)
-			rc = feed(r, &e[i]);
-	}
-	return rc ? rc : n;
-}
-
-/* A recorder that came later has not seen the beginning. */
-static int note_beginning(struct bht_recording *rec, struct bht_machines *m)
-{
-	struct bht_event e = bht_loss(m->first, 0, BHT_LOSS_EARLIER, 0);
-
-	return rec->trace && m->n_events && bht_history_begins_late(m) ? bht_machines_feed(m, &e) : 0;
-}
-
-static int judge(struct bht_recording *rec, unsigned i, struct bht_machines *m, uint64_t late_ns,
-		 struct bht_diagnosis *d)
-{
-	struct bht_recorded *p = &rec->process[i];
-	int rc = note_beginning(rec, m);
-
-	if (!rc && !p->kept)
-		rc = bht_history_evidence(m, &p->ev);
-	return rc ? rc : bht_judge(&p->ev, m, m->n_events > 0, late_ns, d);
-}
-
-int bht_recording_diagnose(struct bht_recording *rec, uint64_t late_ns, struct bht_diagnosis **d)
-{
-	struct reading r = { .rec = rec };
-	int rc = read_all(&r);
-
-	*d = calloc(rec->n + 1, sizeof(**d));
-	if (!*d)
-		rc = -ENOMEM;
-	for (unsigned i = 0; i < rec->n && !rc; i++)
-		rc = judge(rec, i, &r.m[i], late_ns, &(*d)[i]);
-	for (unsigned i = 0; i < r.n; i++)
-		bht_machines_free(&r.m[i]);
-	free(r.m);
-	return rc;
 }

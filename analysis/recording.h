@@ -42,7 +42,7 @@ struct bht_recording {
 };
 
 /*
- * Opens N traces as one: recordings of this machine, or LTTng traces of any. 0, or
+ * Opens N traces as one: recordings of ours, or LTTng traces, of any machines. 0, or
  * -errno with the refusal; bht_recording_close() in both cases. Not thread-safe.
  */
 int bht_recording_open(const char *const *traces, unsigned n, struct bht_recording *rec, struct bht_refusal *refusal);

@@ -202,9 +202,12 @@ static int open_history(struct snapshot *s, int dir, struct bht_source **history
 	if (faccessat(dir, "history", F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
 		return 0;
 	int rc = bht_ctf_open(dir, "history", s->path, &about, history, s->refusal);
-	if (!rc)
-		bht_ctf_until(*history, 0, s->ev->last.ticks);
-	return rc;
+	if (rc)
+		return rc;
+	bht_ctf_until(*history, 0, s->ev->last.ticks);
+	s->ev->clock = about.clock;
+	s->ev->realtime_ns = about.realtime_ns;
+	return 0;
 }
 
 int bht_snapshot_open(const char *dir, struct bht_evidence *ev, struct bht_source **history,

@@ -4,7 +4,7 @@
 # could not be measured fails the build. Included by tests/tests.mk.
 
 BENCH_DIR := $(OUT)/bench
-BENCH     := recorder lttng placement freerun readcost analyze babeltrace peers
+BENCH     := recorder lttng placement freerun overhead readcost analyze ctf babeltrace peers
 
 # What is not installed is left out, and its rows say so. Looked for only when
 # this make builds the benchmarks.
@@ -47,7 +47,7 @@ $(BENCH:%=$(BENCH_DIR)/%) $(BENCH_DIR)/target $(BENCH_DIR)/collect: $(BENCH_DIR)
 
 $(BENCH_DIR)/recorder $(BENCH_DIR)/lttng $(BENCH_DIR)/placement: $(call bench_obj,usdt)
 $(BENCH_DIR)/recorder $(BENCH_DIR)/lttng $(BENCH_DIR)/placement: BENCH_LIBS = $(if $(BENCH_BPF),-lbpf)
-$(BENCH_DIR)/analyze $(BENCH_DIR)/babeltrace: $(OUT)/libanalysis.a
+$(BENCH_DIR)/analyze $(BENCH_DIR)/babeltrace $(BENCH_DIR)/ctf: $(OUT)/libanalysis.a
 $(BENCH_DIR)/peers: $(PEER_OBJ)
 $(BENCH_DIR)/peers: BENCH_LIBS = $(if $(strip $(BENCH_PKG)),$(shell $(PKG_CONFIG) --libs $(BENCH_PKG)))
 
@@ -55,6 +55,7 @@ $(BENCH_DIR)/peers: BENCH_LIBS = $(if $(strip $(BENCH_PKG)),$(shell $(PKG_CONFIG
 
 BENCH_ARGS_freerun  = $(OUT)/museum/flag-race
 BENCH_ARGS_lttng    = $(abspath $(OUT))/$(LTTNG_SO)
+BENCH_ARGS_overhead = $(OUT)/bhtrace
 BENCH_ARGS_readcost = $(OUT)/bhtrace $(BENCH_DIR)/target
 
 .PHONY: bench bench-run
