@@ -78,6 +78,13 @@ bool bht_held_outside(const struct bht_case *c, const struct bht_loop *loop, uin
 	return loop->depth > 1 && m && m->n_open && schedule && schedule < m->open[0].begin + c->m->error;
 }
 
+bool bht_outside_unknown(const struct bht_case *c, const struct bht_loop *loop)
+{
+	const struct bht_loop_machine *m = bht_machine_loop(c->m, loop->addr);
+
+	return c->ev->recorder == BHT_BY_LTTNG && loop->depth > 1 && !(m && m->n_open);
+}
+
 bool bht_thread_gone(const struct bht_case *c, uint32_t tid)
 {
 	const struct bht_thread *now = bht_sample_thread(&c->ev->last, tid);

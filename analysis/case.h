@@ -56,6 +56,10 @@ bool bht_is_due(const struct bht_loop *loop, const struct bht_bh *bh);
  * after this schedule goes on. */
 bool bht_held_outside(const struct bht_case *c, const struct bht_loop *loop, uint64_t schedule);
 
+/* Whether the loop is in a nested poll, and the recorder leaves out what the outer
+ * execution is: what that one holds, and may still look at, cannot be told then. */
+bool bht_outside_unknown(const struct bht_case *c, const struct bht_loop *loop);
+
 /* Whether an execution of BH has begun and not ended. */
 bool bht_execution_open(const struct bht_case *c, const struct bht_bh *bh);
 

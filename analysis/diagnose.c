@@ -79,6 +79,8 @@ static void look_at_bh(struct bht_case *c, const struct bht_loop_status *status,
 			   bh->name);
 		return;
 	}
+	if (bht_outside_unknown(c, status->loop))
+		return; /* rules/nested.c says it of the loop */
 	for (unsigned r = 0; r < N_RULES; r++)
 		rules[r](c, status, bh);
 }

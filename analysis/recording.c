@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "recording.h"
+#include "recording_lttng.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,13 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "babeltrace.h"
 #include "clock.h"
 #include "ctf.h"
 #include "epoch.h"
 #include "refuse.h"
 #include "snapshot.h"
-#include "unfold.h"
 #include "until.h"
 
 enum { PROCESSES_MAX = 4096, TRACES_MAX = 256, PATH = 4096 };
@@ -281,94 +279,6 @@ static int merge_own(struct bht_recording *rec, const struct found *f)
 	return rc;
 }
 
-/* --- LTTng's ------------------------------------------------------------------- */
-
-/* The evidence that was kept of the process, or none. */
-static struct bht_recorded take_kept(struct bht_recording *rec, uint32_t pid)
-{
-	for (unsigned i = 0; i < rec->n_kept; i++) {
-		struct bht_recorded kept = rec->kept[i];
-		if (kept.ev.pid != pid)
-			continue;
-		rec->kept[i] = rec->kept[--rec->n_kept];
-		return kept;
-	}
-	return (struct bht_recorded){ .kept = false };
-}
-
-/* Takes over the processes that have appeared in the trace. 0 or -ENOMEM. */
-static int meet(struct bht_recording *rec)
-{
-	struct bht_trace_info info = bht_babeltrace_info(rec->trace);
-
-	while (rec->n < info.n_processes) {
-		const struct bht_trace_process *from = &info.process[rec->n];
-		/* One that open_own() made room for is not in use with a trace. */
-		struct bht_recorded *more = reallocarray(rec->process, rec->n + 1, sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		rec->process = more;
-		struct bht_recorded p = take_kept(rec, from->pid);
-		if (!p.kept) {
-			p.ev.pid = from->pid;
-			memcpy(p.ev.command, from->command, sizeof(p.ev.command));
-			p.ev.source = rec->name;
-			p.ev.clock_error_ns = info.clock_error_ns;
-		}
-		memcpy(p.ev.hostname, from->hostname, sizeof(p.ev.hostname));
-		p.ev.recorder = BHT_BY_LTTNG;
-		p.ev.ticks_per_ns = info.ticks_per_ns;
-		more[rec->n++] = p;
-	}
-	rec->ticks_per_ns = info.ticks_per_ns;
-	return 0;
-}
-
-struct meeting {
-	struct bht_source base;
-	struct bht_source *of;
-	struct bht_recording *rec;
-};
-
-static int meeting_next(struct bht_source *source, struct bht_event *e, unsigned max)
-{
-	struct meeting *s = (struct meeting *)source;
-	const int n = s->of->next(s->of, e, max), rc = n > 0 ? meet(s->rec) : 0;
-
-	return rc ? rc : n;
-}
-
-static void meeting_close(struct bht_source *source)
-{
-	struct meeting *s = (struct meeting *)source;
-
-	s->of->close(s->of);
-	free(s);
-}
-
-static int open_traces(struct bht_recording *rec, const struct found *f)
-{
-	struct meeting *s = calloc(1, sizeof(*s));
-
-	if (!s)
-		return bht_refuse(f->refusal, -ENOMEM, 0, "%s: no memory", rec->name);
-	int rc = bht_babeltrace_open((const char *const *)f->trace, f->n_traces, rec->stop, &rec->trace, f->refusal);
-	if (rc) {
-		free(s);
-		return rc;
-	}
-	*s = (struct meeting){ { meeting_next, meeting_close }, bht_unfold(rec->trace), rec };
-	if (s->of) {
-		rec->history = &s->base;
-		rc = meet(rec);
-	} else {
-		rc = -ENOMEM;
-		rec->trace = NULL;
-		free(s);
-	}
-	return rc ? bht_refuse(f->refusal, rc, 0, "%s: no memory", rec->name) : 0;
-}
-
 /* --- all ----------------------------------------------------------------------- */
 
 int bht_recording_open(const char *const *traces, unsigned n, struct bht_recording *rec, struct bht_refusal *refusal)
@@ -385,7 +295,7 @@ int bht_recording_open(const char *const *traces, unsigned n, struct bht_recordi
 	if (!rc)
 		rc = merge_own(rec, f);
 	if (!rc && f->n_traces)
-		rc = open_traces(rec, f);
+		rc = bht_recording_lttng(rec, (const char *const *)f->trace, f->n_traces, refusal);
 	found_free(f);
 	free(f);
 	return rc;

@@ -1,53 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* render_json.c - a diagnosis for programs: schema bhtrace.diagnosis/1, docs/json.md */
 #include <errno.h>
-#include <inttypes.h>
-#include <jansson.h>
-#include <math.h>
 #include <string.h>
 
-#include "render.h"
-
-/*
- * json_object_set_new() and json_array_append_new() fail on a NULL value and
- * free the other side, so each function below may build on and report once.
- */
-#define PUT(object, key, value) (json_object_set_new(object, key, value) != 0)
-
-/* Names are the target's: what is no UTF-8 is escaped, because jansson refuses
- * it. */
-static json_t *text(const char *s)
-{
-	char safe[8 * BHT_LINE];
-	json_t *value = json_string(s);
-
-	return value ? value : json_string(bht_escape(safe, sizeof(safe), s));
-}
-
-static json_t *hex(uint64_t value)
-{
-	return json_sprintf("0x%" PRIx64, value);
-}
-
-/* JSON integers are signed here; a larger number would change its sign. */
-static json_t *number(uint64_t value)
-{
-	return value <= INT64_MAX ? json_integer((json_int_t)value) : hex(value);
-}
-
-/* JSON has no infinity. */
-static json_t *real(double value)
-{
-	return isfinite(value) ? json_real(value) : json_null();
-}
-
-static json_t *unless(json_t *value, bool failed)
-{
-	if (!failed)
-		return value;
-	json_decref(value);
-	return NULL;
-}
+#include "json_put.h"
 
 static json_t *field_value(const struct bht_field *f)
 {

@@ -1,48 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* report_json.c - a report for programs: schema bhtrace.report/1, docs/json.md */
 #include <errno.h>
-#include <inttypes.h>
-#include <math.h>
 
-#include "render.h"
+#include "json_put.h"
 #include "report.h"
-
-/* As in render_json.c: both fail on NULL and free the other side, so each function
- * below may build on and report once. */
-#define PUT(object, key, value) (json_object_set_new(object, key, value) != 0)
-#define ADD(array, value)       (json_array_append_new(array, value) != 0)
-
-static json_t *unless(json_t *value, bool failed)
-{
-	if (!failed)
-		return value;
-	json_decref(value);
-	return NULL;
-}
-
-static json_t *text(const char *s)
-{
-	char safe[8 * BHT_LINE];
-	json_t *value = json_string(s);
-
-	return value ? value : json_string(bht_escape(safe, sizeof(safe), s));
-}
-
-static json_t *hex(uint64_t value)
-{
-	return json_sprintf("0x%" PRIx64, value);
-}
-
-static json_t *number(uint64_t value)
-{
-	return value <= INT64_MAX ? json_integer((json_int_t)value) : hex(value);
-}
 
 static json_t *ns(const struct bht_report *r, uint64_t ticks)
 {
-	double value = bht_report_ns(r, ticks);
-
-	return isfinite(value) ? json_real(value) : json_null();
+	return real(bht_report_ns(r, ticks));
 }
 
 /* One number a term, by its id; in ns when they are TICKS. */

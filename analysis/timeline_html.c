@@ -5,14 +5,12 @@
  * has names. Nothing of the target is ever written as HTML: the page sets it as text.
  */
 #include <errno.h>
-#include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "array.h"
-#include "render.h"
+#include "json_put.h"
 #include "timeline.h"
 #include "timeline/page.h"
 
@@ -169,28 +167,12 @@ static void put_columns(FILE *out, const struct html_pen *p)
 
 /* --- names --------------------------------------------------------------------- */
 
-/* As in render_json.c: setting fails on NULL, and a failure is told once, at the end. */
-#define PUT(object, key, value) (json_object_set_new(object, key, value) != 0)
-#define ADD(array, value)       (json_array_append_new(array, value) != 0)
-
-static json_t *unless(json_t *value, bool failed)
-{
-	if (!failed)
-		return value;
-	json_decref(value);
-	return NULL;
-}
-
-static json_t *text(const char *s)
+/* Shown as it is, so without control characters either. */
+static json_t *escaped(const char *s)
 {
 	char safe[8 * BHT_LINE];
 
 	return json_string(bht_escape(safe, sizeof(safe), s));
-}
-
-static json_t *hex(uint64_t value)
-{
-	return json_sprintf("0x%" PRIx64, value);
 }
 
 /* What the values of a field of four bits stand for. */
@@ -258,7 +240,7 @@ static json_t *lanes(const struct bht_timeline *t)
 	for (size_t i = 0; i < t->n_lanes; i++) {
 		const struct bht_lane *lane = t->lane[i];
 		json_t *o = json_pack("{s:I, s:I}", "process", (json_int_t)lane->process, "tid", (json_int_t)lane->tid);
-		failed |= PUT(o, "name", text(lane->name)) || ADD(a, o);
+		failed |= PUT(o, "name", escaped(lane->name)) || ADD(a, o);
 	}
 	return unless(a, failed);
 }
@@ -271,7 +253,7 @@ static json_t *objects(const struct bht_timeline *t)
 	for (size_t i = 0; i < t->n_objects; i++) {
 		const struct bht_object *object = t->object[i];
 		json_t *o = json_pack("{s:I}", "loop", object->loop ? (json_int_t)object->loop->index : (json_int_t)-1);
-		failed |= PUT(o, "addr", hex(object->addr)) || PUT(o, "name", text(object->name)) || ADD(a, o);
+		failed |= PUT(o, "addr", hex(object->addr)) || PUT(o, "name", escaped(object->name)) || ADD(a, o);
 	}
 	return unless(a, failed);
 }
@@ -290,13 +272,13 @@ static json_t *processes(const struct bht_timeline *t)
 		       *notes = json_array();
 
 		bht_verdict_sentence(sentence, d);
-		failed |= PUT(o, "sentence", text(sentence)) || PUT(o, "command", text(ev->command));
-		failed |= PUT(o, "hostname", text(ev->hostname)) || PUT(o, "loss", text(d->loss_why));
+		failed |= PUT(o, "sentence", escaped(sentence)) || PUT(o, "command", escaped(ev->command));
+		failed |= PUT(o, "hostname", escaped(ev->hostname)) || PUT(o, "loss", escaped(d->loss_why));
 		failed |= PUT(o, "lost", json_integer((json_int_t)d->lost_events));
 		for (unsigned n = 0; n < d->n_reasons; n++)
-			failed |= ADD(notes, text(d->reasons[n]));
+			failed |= ADD(notes, escaped(d->reasons[n]));
 		for (unsigned n = 0; n < ev->n_unseen; n++)
-			failed |= ADD(notes, text(ev->unseen[n]));
+			failed |= ADD(notes, escaped(ev->unseen[n]));
 		failed |= PUT(o, "notes", notes) || ADD(a, o);
 	}
 	return unless(a, failed);
@@ -322,7 +304,7 @@ static json_t *witnesses(const struct bht_timeline *t, uint32_t process, const s
 			json_pack("{s:f, s:b, s:I, s:I}", "ns", bht_timeline_ns(t, bht_time(&w->event)), "key", w->key,
 				  "tid", (json_int_t)w->event.tid, "lane", lane_of(t, process, w->event.tid));
 		bht_event_words(words, sizeof(words), &t->process[process].ev, f, &w->event);
-		failed |= PUT(o, "role", text(w->role)) || PUT(o, "words", text(words)) || ADD(a, o);
+		failed |= PUT(o, "role", escaped(w->role)) || PUT(o, "words", escaped(words)) || ADD(a, o);
 	}
 	return unless(a, failed);
 }
@@ -337,8 +319,8 @@ static json_t *finding(const struct bht_timeline *t, uint32_t process, const str
 			      rule->id, "verdict", bht_verdict_name(rule->verdict), "confidence",
 			      bht_confidence_name(f->confidence), "line", rule->line, "remedy", rule->remedy, "from",
 			      bht_timeline_ns(t, from), "to", bht_timeline_ns(t, to));
-	bool failed = PUT(o, "detail", text(f->detail)) || PUT(o, "refute", text(f->refute));
-	failed |= PUT(o, "bh", text(f->bh.name)) || PUT(o, "loop", text(f->loop.name));
+	bool failed = PUT(o, "detail", escaped(f->detail)) || PUT(o, "refute", escaped(f->refute));
+	failed |= PUT(o, "bh", escaped(f->bh.name)) || PUT(o, "loop", escaped(f->loop.name));
 	failed |= PUT(o, "witnesses", witnesses(t, process, f));
 	return unless(o, failed);
 }
@@ -363,7 +345,7 @@ static json_t *names(const struct bht_timeline *t)
 			      (json_int_t)t->finding, "full", t->full, "ticksPerNs", t->ticks_per_ns);
 	bool failed = PUT(o, "firstTick", json_sprintf("%" PRIu64, t->overview->first));
 
-	failed |= PUT(o, "name", text(t->name)) || PUT(o, "schema", schema()) || PUT(o, "lanes", lanes(t));
+	failed |= PUT(o, "name", escaped(t->name)) || PUT(o, "schema", schema()) || PUT(o, "lanes", lanes(t));
 	failed |= PUT(o, "objects", objects(t)) || PUT(o, "processes", processes(t));
 	failed |= PUT(o, "findings", findings(t));
 	return unless(o, failed);

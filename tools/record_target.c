@@ -300,7 +300,7 @@ int record_process_path(char *path, size_t size, const char *dir, uint32_t pid)
 	return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
-int record_evidence_at(const char *path, uint32_t pid)
+int record_evidence_at(const char *path, uint32_t pid, bool rings)
 {
 	struct patient p;
 	int r = patient_open(&p, pid, BHT_LATE_NS);
@@ -309,7 +309,7 @@ int record_evidence_at(const char *path, uint32_t pid)
 	if (r == 0)
 		r = patient_examine(&p);
 	if (r == 0)
-		r = bht_evidence_write(path, &p.ev, &p.refusal);
+		r = bht_evidence_write(path, &p.ev, rings ? p.history : NULL, &p.refusal);
 	if (r == -ECANCELED)
 		r = -ESRCH;
 	if (r && r != -ESRCH)
@@ -326,7 +326,7 @@ int record_evidence(const char *dir, uint32_t pid)
 	if (r == 0 && mkdir(path, 0700) && errno != EEXIST)
 		r = -errno;
 	if (r == 0)
-		return record_evidence_at(path, pid);
+		return record_evidence_at(path, pid, true);
 	refuse(-r, path);
 	return r;
 }
