@@ -41,34 +41,31 @@ static void decide(struct reader *r)
 	r->decided = true;
 }
 
-static void stamp_loss(const struct reader *r, struct waiting *w)
+static void stamp_loss(const struct reader *r, const struct bht_line *line, uint64_t *time, uint64_t ns)
 {
-	uint64_t *time = &w->e.r.word[0];
-
 	if (*time)
 		return;
-	if (w->host->line.known)
-		*time = bht_line_ticks(&w->host->line, w->ns);
+	if (line->known)
+		*time = bht_line_ticks(line, ns);
 	else
-		*time = r->in_ns ? w->ns : r->order.latest;
+		*time = r->in_ns ? ns : r->order.latest;
 }
 
-static int place(struct reader *r, struct waiting *w)
+static int place(struct reader *r, struct bht_line *line, struct bht_event *e, uint64_t ns)
 {
-	struct bht_line *line = &w->host->line;
-	uint64_t *word = w->e.r.word;
-	const uint8_t more = r->time_word[bht_event_id(&w->e)];
+	uint64_t *word = e->r.word;
+	const uint8_t more = r->time_word[bht_event_id(e)];
 
-	if (is_loss(&w->e))
-		stamp_loss(r, w);
-	else if (w->ns)
-		bht_line_follow(line, (struct bht_instant){ w->ns, word[0] });
+	if (is_loss(e))
+		stamp_loss(r, line, &word[0], ns);
+	else if (ns)
+		bht_line_follow(line, (struct bht_instant){ ns, word[0] });
 	if (r->in_ns && line->known) {
 		word[0] = bht_line_ns(line, word[0]);
 		if (more)
 			word[more] = bht_line_ns(line, word[more]);
 	}
-	return bht_order_put(&r->order, &w->e);
+	return bht_order_put(&r->order, e);
 }
 
 /* The line of a host through those of its events that wait. */
@@ -103,10 +100,11 @@ static int settle(struct reader *r)
 	}
 	r->n_awaited = 0;
 	for (size_t i = 0; i < r->n_waiting; i++) {
+		struct waiting *w = &r->waiting[i];
 		if (rc == 0)
-			rc = place(r, &r->waiting[i]);
+			rc = place(r, &w->host->line, &w->e, w->ns);
 		else
-			free((char *)r->waiting[i].e.text);
+			free((char *)w->e.text);
 	}
 	r->n_waiting = 0;
 	return rc;
@@ -128,23 +126,22 @@ static void await(struct reader *r, struct host *h, const struct waiting *w)
 }
 
 /* Takes an event and its text. */
-int bht_reader_put(struct reader *r, struct host *h, const struct bht_event *e, uint64_t ns)
+int bht_reader_put(struct reader *r, struct host *h, struct bht_event *e, uint64_t ns)
 {
-	struct waiting w = { *e, ns, h };
-
 	r->draining = false;
 	r->pauses = 0;
 	if (!r->n_waiting && h->line.known) {
 		decide(r);
-		return place(r, &w);
+		return place(r, &h->line, e, ns);
 	}
-	if (!bht_room_for_one(&r->waiting, r->n_waiting, sizeof(w))) {
+	if (!bht_room_for_one(&r->waiting, r->n_waiting, sizeof(*r->waiting))) {
 		free((char *)e->text);
 		return -ENOMEM;
 	}
-	r->waiting[r->n_waiting++] = w;
+	r->waiting[r->n_waiting] = (struct waiting){ *e, ns, h };
 	if (!h->line.known)
-		await(r, h, &w);
+		await(r, h, &r->waiting[r->n_waiting]);
+	r->n_waiting++;
 	return r->n_awaited && r->n_waiting < AHEAD_MAX ? 0 : settle(r);
 }
 

@@ -160,15 +160,14 @@ void bht_plan_free(struct bht_plan *plan)
 	free(plan);
 }
 
-struct bhp_record bht_plan_record(const struct bht_plan *plan, const bt_event *event)
+void bht_plan_record(const struct bht_plan *plan, const bt_event *event, struct bhp_record *r)
 {
 	const bt_field *payload = bt_event_borrow_payload_field_const(event);
-	struct bhp_record r = { { 0, plan->id, 0, 0 } };
 
+	*r = (struct bhp_record){ { 0, plan->id, 0, 0 } };
 	if (plan->time.index >= 0)
-		r.word[0] = bht_member_integer(payload, plan->time);
+		r->word[0] = bht_member_integer(payload, plan->time);
 	for (unsigned i = 0; i < plan->n_steps; i++)
-		r.word[plan->step[i].word] |= (bht_member_integer(payload, plan->step[i].from) & plan->step[i].bits)
-					      << plan->step[i].shift;
-	return r;
+		r->word[plan->step[i].word] |= (bht_member_integer(payload, plan->step[i].from) & plan->step[i].bits)
+					       << plan->step[i].shift;
 }

@@ -38,7 +38,7 @@ struct bht_plan *bht_plan_new(const bt_event_class *class);
 void bht_plan_free(struct bht_plan *plan);
 
 /* The record of an event, with time 0 when the plan has no time. */
-struct bhp_record bht_plan_record(const struct bht_plan *plan, const bt_event *event);
+void bht_plan_record(const struct bht_plan *plan, const bt_event *event, struct bhp_record *r);
 
 /* The member NAME that is a text, or an integer. */
 struct bht_member bht_member_find(const bt_field_class *structure, const char *name, bool text);

@@ -16,18 +16,18 @@ struct trace {
 	char *path;
 	char *group; /* NULL: alone */
 	bool live, used;
+	const bt_component_source *source; /* of the group; the others have none */
 };
 
 struct bht_graph {
 	const bt_plugin *ctf, *utils;
 	bt_graph *graph;
-	const bt_component_filter *muxer;
-	bht_graph_put put;
-	void *arg;
-	int error; /* of put */
+	const bt_component_filter *muxer; /* for live sessions, which get streams all the time; or NULL */
+	struct bht_sink sink;
 	struct trace trace[BHT_GRAPH_TRACES_MAX];
 	unsigned n;
-	unsigned n_streams; /* connected to the muxer */
+	unsigned n_streams;
+	bool live;
 };
 
 bool bht_graph_is_live(const char *trace)
@@ -107,8 +107,10 @@ static int find_traces(struct bht_graph *g, const char *path, struct bht_refusal
 	FTSENT *e;
 	int rc = 0;
 
-	if (bht_graph_is_live(path))
+	if (bht_graph_is_live(path)) {
+		g->live = true;
 		return add(g, path, strlen(path), true, refusal);
+	}
 	FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, by_name);
 	if (!fts)
 		return bht_refuse(refusal, -errno, 0, "%s: %s", path, strerror(errno));
@@ -188,37 +190,22 @@ static bt_value *source_params(struct bht_graph *g, unsigned first)
 	return params;
 }
 
-/* The muxer has one free input port at any time, the last. */
-static int connect_to_muxer(struct bht_graph *g, const bt_component_source *source)
-{
-	const uint64_t n = bt_component_source_get_output_port_count(source);
-	int status = 0;
-
-	for (uint64_t i = 0; status == 0 && i < n; i++) {
-		const uint64_t last = bt_component_filter_get_input_port_count(g->muxer) - 1;
-		status = bt_graph_connect_ports(
-			g->graph, bt_component_source_borrow_output_port_by_index_const(source, i),
-			bt_component_filter_borrow_input_port_by_index_const(g->muxer, last), NULL);
-		g->n_streams++;
-	}
-	return status;
-}
-
 static int add_source(struct bht_graph *g, unsigned i, const bt_component_class_source *class,
 		      struct bht_refusal *refusal)
 {
-	const bt_component_source *source;
 	bt_value *params = source_params(g, i);
+	struct trace *t = &g->trace[i];
 	char name[32];
 
 	if (!params)
-		return bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", g->trace[i].path);
+		return bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", t->path);
 	snprintf(name, sizeof(name), "trace %u", i);
-	int status = bt_graph_add_source_component(g->graph, class, name, params, BT_LOGGING_LEVEL_NONE, &source);
+	int status = bt_graph_add_source_component(g->graph, class, name, params, BT_LOGGING_LEVEL_NONE, &t->source);
 	bt_value_put_ref(params);
-	if (status == 0)
-		status = connect_to_muxer(g, source);
-	return status ? refuse(refusal, status, g->trace[i].path) : 0;
+	if (status)
+		return refuse(refusal, status, t->path);
+	g->n_streams += (unsigned)bt_component_source_get_output_port_count(t->source);
+	return 0;
 }
 
 static int add_sources(struct bht_graph *g, struct bht_refusal *refusal)
@@ -240,54 +227,66 @@ static int add_sources(struct bht_graph *g, struct bht_refusal *refusal)
 	return rc;
 }
 
-static bt_graph_simple_sink_component_consume_func_status consume(bt_message_iterator *iterator, void *data)
+/* The muxer has one free input port at any time, the last. */
+static const bt_port_input *input(const struct bht_graph *g, const bt_component_sink *sink, unsigned i)
 {
-	struct bht_graph *g = data;
-	bt_message_array_const messages;
-	uint64_t n;
-	bt_message_iterator_next_status status = bt_message_iterator_next(iterator, &messages, &n);
-
-	if (status != BT_MESSAGE_ITERATOR_NEXT_STATUS_OK)
-		return (bt_graph_simple_sink_component_consume_func_status)status; /* the same numbers */
-	for (uint64_t i = 0; i < n; i++) {
-		if (!g->error)
-			g->error = g->put(g->arg, messages[i]);
-		bt_message_put_ref(messages[i]);
-	}
-	return g->error ? BT_GRAPH_SIMPLE_SINK_COMPONENT_CONSUME_FUNC_STATUS_ERROR
-			: BT_GRAPH_SIMPLE_SINK_COMPONENT_CONSUME_FUNC_STATUS_OK;
+	if (!g->muxer)
+		return bt_component_sink_borrow_input_port_by_index_const(sink, i);
+	return bt_component_filter_borrow_input_port_by_index_const(
+		g->muxer, bt_component_filter_get_input_port_count(g->muxer) - 1);
 }
 
-static int add_sink(struct bht_graph *g)
+static int connect(struct bht_graph *g, const bt_component_sink *sink)
 {
-	const bt_component_sink *sink;
-	int status = bt_graph_add_simple_sink_component(g->graph, "events", NULL, consume, NULL, g, &sink);
+	unsigned n = 0;
+	int status = 0;
 
-	if (status)
+	for (unsigned i = 0; i < g->n; i++) {
+		const bt_component_source *source = g->trace[i].source;
+		const uint64_t ports = source ? bt_component_source_get_output_port_count(source) : 0;
+		for (uint64_t port = 0; status == 0 && port < ports; port++)
+			status = bt_graph_connect_ports(
+				g->graph, bt_component_source_borrow_output_port_by_index_const(source, port),
+				input(g, sink, n++), NULL);
+	}
+	if (status || !g->muxer)
 		return status;
 	return bt_graph_connect_ports(g->graph, bt_component_filter_borrow_output_port_by_index_const(g->muxer, 0),
 				      bt_component_sink_borrow_input_port_by_index_const(sink, 0), NULL);
 }
 
+static int add_muxer(struct bht_graph *g)
+{
+	const bt_component_class_filter *muxer =
+		bt_plugin_borrow_filter_component_class_by_name_const(g->utils, "muxer");
+
+	if (!muxer)
+		return BT_GRAPH_ADD_COMPONENT_STATUS_ERROR;
+	return bt_graph_add_filter_component(g->graph, muxer, "muxer", NULL, BT_LOGGING_LEVEL_NONE, &g->muxer);
+}
+
 static int build(struct bht_graph *g, struct bht_refusal *refusal)
 {
-	const bt_component_class_filter *muxer;
-	int rc = find_plugin("ctf", &g->ctf, refusal), status;
+	const bt_component_sink *sink;
+	int rc = find_plugin("ctf", &g->ctf, refusal), status = 0;
 
-	if (rc == 0)
+	if (rc == 0 && g->live)
 		rc = find_plugin("utils", &g->utils, refusal);
 	if (rc)
 		return rc;
-	muxer = bt_plugin_borrow_filter_component_class_by_name_const(g->utils, "muxer");
-	g->graph = muxer ? bt_graph_create(0) : NULL;
+	g->graph = bt_graph_create(0);
 	if (!g->graph)
-		return bht_refuse(refusal, -ENOMEM, 0, "libbabeltrace2: no graph with a muxer");
-	status = bt_graph_add_filter_component(g->graph, muxer, "muxer", NULL, BT_LOGGING_LEVEL_NONE, &g->muxer);
+		return bht_refuse(refusal, -ENOMEM, 0, "libbabeltrace2: no memory");
+	rc = add_sources(g, refusal);
+	if (rc || !g->n_streams)
+		return rc;
+	if (g->live)
+		status = add_muxer(g);
 	if (status == 0)
-		rc = add_sources(g, refusal);
-	if (status == 0 && rc == 0)
-		status = add_sink(g);
-	return status ? refuse(refusal, status, "libbabeltrace2") : rc;
+		status = bht_sink_add(g->graph, &g->sink, g->live ? 1 : g->n_streams, &sink);
+	if (status == 0)
+		status = connect(g, sink);
+	return status ? refuse(refusal, status, "libbabeltrace2") : 0;
 }
 
 int bht_graph_open(const char *const *traces, unsigned n, bht_graph_put put, void *arg, struct bht_graph **graph,
@@ -298,8 +297,7 @@ int bht_graph_open(const char *const *traces, unsigned n, bht_graph_put put, voi
 
 	if (!g)
 		return bht_refuse(refusal, -ENOMEM, 0, "no memory");
-	g->put = put;
-	g->arg = arg;
+	g->sink = (struct bht_sink){ .put = put, .arg = arg };
 	for (unsigned i = 0; rc == 0 && i < n; i++)
 		rc = find_traces(g, traces[i], refusal);
 	if (rc == 0)
@@ -313,7 +311,7 @@ int bht_graph_open(const char *const *traces, unsigned n, bht_graph_put put, voi
 
 int bht_graph_run(struct bht_graph *g, struct bht_refusal *refusal)
 {
-	/* A muxer without inputs is not configured. */
+	/* Without streams there is no sink. */
 	bt_graph_run_once_status status = g->n_streams ? bt_graph_run_once(g->graph) : BT_GRAPH_RUN_ONCE_STATUS_END;
 
 	switch (status) {
@@ -324,10 +322,10 @@ int bht_graph_run(struct bht_graph *g, struct bht_refusal *refusal)
 	case BT_GRAPH_RUN_ONCE_STATUS_AGAIN:
 		return -EAGAIN;
 	default:
-		if (!g->error)
+		if (!g->sink.error)
 			return refuse(refusal, status, g->n == 1 ? g->trace[0].path : "one of the traces");
 		bt_current_thread_clear_error();
-		return g->error;
+		return g->sink.error;
 	}
 }
 

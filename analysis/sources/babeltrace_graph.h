@@ -5,17 +5,15 @@
 
 #include <babeltrace2/babeltrace.h>
 
+#include "babeltrace_sink.h"
 #include "registry.h"
 
 enum { BHT_GRAPH_TRACES_MAX = 4096 };
 
-/* Takes a message, which is borrowed. 0 or -errno. */
-typedef int (*bht_graph_put)(void *arg, const bt_message *message);
-
 struct bht_graph;
 
 /*
- * A graph of sources for all of TRACES, a muxer and a sink that calls PUT. 0, or
+ * A graph of sources for all of TRACES and a sink that calls PUT. 0, or
  * -errno with the refusal:
  *   ENOENT         no trace there, or no plugin that reads it
  *   ELOOP          a trace with a symbolic link in it, which is not followed

@@ -25,23 +25,25 @@ static void name_process(struct reader *r, const struct bht_plan *plan, const bt
 	p->named |= is_first_thread;
 }
 
-static int find_who(struct reader *r, const struct bht_plan *plan, const struct stream *s, const bt_event *event,
+static int find_who(struct reader *r, const struct bht_plan *plan, struct stream *s, const bt_event *event,
 		    struct bht_event *e)
 {
+	const bt_field *context = context_of(event);
 	const bool has_tid = plan->tid.index >= 0 || s->tid_in_packet.index >= 0, has_pid = plan->pid.index >= 0;
-	const uint32_t pid = has_pid ? (uint32_t)bht_member_integer(context_of(event), plan->pid) : s->trace->pid;
+	const uint32_t pid = has_pid ? (uint32_t)bht_member_integer(context, plan->pid) : s->trace->pid;
 	const unsigned known = r->n_processes;
-	struct process *p;
+	struct process *p = s->process;
 
 	if (!has_tid || (!has_pid && !pid))
 		return bht_refuse(&r->why, -EPROTO, 0,
 				  "event \"%s\": neither a context nor its packet names its %s (lttng add-context "
 				  "--type=vpid --type=vtid)",
 				  bt_event_class_get_name(plan->class), has_tid ? "process" : "thread");
-	e->tid = plan->tid.index >= 0 ? (uint32_t)bht_member_integer(context_of(event), plan->tid) : s->tid;
-	int rc = bht_find_process(r, s->trace, pid, &p);
+	e->tid = plan->tid.index >= 0 ? (uint32_t)bht_member_integer(context, plan->tid) : s->tid;
+	int rc = p && p->pid == pid ? 0 : bht_find_process(r, s->trace, pid, &p);
 	if (rc)
 		return rc;
+	s->process = p;
 	e->process = p->index;
 	if (!p->named && (known != r->n_processes || e->tid == pid))
 		name_process(r, plan, event, p, known != r->n_processes, e->tid == pid);
@@ -89,16 +91,16 @@ static int stamp_of(struct reader *r, const struct bht_plan *plan, const struct 
 static int on_event(struct reader *r, const bt_message *message)
 {
 	const bt_event *event = bt_message_event_borrow_event_const(message);
-	struct bht_plan *plan;
+	const bt_event_class *class = bt_event_borrow_class_const(event);
 	struct stream *s;
 	int64_t ns;
-	int rc = bht_find_plan(r, bt_event_borrow_class_const(event), &plan);
+	int rc = bht_find_stream(r, bt_event_borrow_stream_const(event), &s);
 
-	if (rc || !plan->id)
+	if (rc == 0 && !(s->plan && s->plan->class == class))
+		rc = bht_find_plan(r, class, &s->plan);
+	if (rc || !s->plan->id)
 		return rc;
-	rc = bht_find_stream(r, bt_event_borrow_stream_const(event), &s);
-	if (rc)
-		return rc;
+	const struct bht_plan *plan = s->plan;
 	if (!s->has_clock)
 		return bht_refuse(&r->why, -EPROTO, 0, "event \"%s\": has no time stamp",
 				  bt_event_class_get_name(plan->class));
@@ -108,7 +110,8 @@ static int on_event(struct reader *r, const bt_message *message)
 		return rc;
 	if (plan->lacks[0])
 		return pass_over(r, plan, s, (uint64_t)ns);
-	struct bht_event e = { .r = bht_plan_record(plan, event) };
+	struct bht_event e = { .text = NULL };
+	bht_plan_record(plan, event, &e.r);
 	if (plan->time.index < 0) {
 		e.r.word[0] = bt_clock_snapshot_get_value(clock);
 		if (!s->trace->host->line.known)

@@ -17,10 +17,11 @@ static bool may_pass(const struct bht_event *e, const struct bht_event *before)
 	       (before->tid != e->tid || before->process != e->process || is_loss(before) || is_loss(e));
 }
 
-/* What waits moves to the beginning, in twice the room if it needs that. */
+/* What waits moves to the beginning, in twice the room if it needs that: the less of
+ * it, the more stays in the cache. */
 static int make_room(struct bht_order *o)
 {
-	if (o->at < o->size / 2 || !o->size) {
+	if (o->at < o->size / 4 || !o->size) {
 		struct bht_event *more = reallocarray(o->held, o->size ? 2 * o->size : 256, sizeof(*more));
 		if (!more)
 			return -ENOMEM;

@@ -136,6 +136,7 @@ int bht_find_process(struct reader *r, const struct trace *t, uint32_t pid, stru
 		return bht_no_memory(r);
 	}
 	*process = p;
+	p->pid = pid;
 	p->index = r->n_processes++;
 	struct bht_trace_process *is = &r->process[p->index];
 	*is = (struct bht_trace_process){ .pid = pid };

@@ -26,7 +26,7 @@ struct host {
 };
 
 struct process {
-	uint32_t index;
+	uint32_t pid, index;
 	bool named; /* by its first thread */
 };
 
@@ -44,6 +44,8 @@ struct stream {
 	struct bht_member tid_in_packet;
 	uint32_t tid; /* of this packet */
 	bool has_clock;
+	struct bht_plan *plan;   /* of its last event, or NULL */
+	struct process *process; /* the same */
 };
 
 /* An event that waits for its host's clock. A loss of time 0 has only NS. */
@@ -95,7 +97,7 @@ int bht_take_message(void *reader, const bt_message *message);
 
 /* Takes an event of the host and its text; NS is LTTng's stamp, 0 when it was not
  * looked at, which is only when nothing waits. */
-int bht_reader_put(struct reader *r, struct host *h, const struct bht_event *e, uint64_t ns);
+int bht_reader_put(struct reader *r, struct host *h, struct bht_event *e, uint64_t ns);
 
 static inline int bht_no_memory(struct reader *r)
 {
