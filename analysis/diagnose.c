@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "array.h"
 #include "case.h"
 
 static bht_rule_fn *const rules[] = { bht_rule_flag_race, bht_rule_notification, bht_rule_unheard, bht_rule_stranded,
@@ -116,6 +117,24 @@ static int look_at_all(struct bht_case *c)
 	return c->error;
 }
 
+/* Of loops that are in a turn; outermost first. */
+static int list_begun(struct bht_case *c)
+{
+	const struct bht_sample *s = &c->ev->last;
+	struct bht_diagnosis *d = c->d;
+
+	for (size_t i = 0; i < s->n_loops; i++) {
+		const struct bht_loop_machine *m = s->loops[i].depth ? bht_machine_loop(c->m, s->loops[i].addr) : NULL;
+		for (unsigned k = 0; m && k < m->n_open && k < BHT_OPEN_MAX; k++) {
+			if (!bht_room_for_one(&d->begun, d->n_begun, sizeof(*d->begun)))
+				return -ENOMEM;
+			d->begun[d->n_begun++] =
+				(struct bht_begun){ m->addr, m->open[k].bh, m->open[k].begin, s->loops[i].owner };
+		}
+	}
+	return 0;
+}
+
 static void describe_loss(struct bht_case *c)
 {
 	struct bht_diagnosis *d = c->d;
@@ -173,6 +192,8 @@ int bht_judge(const struct bht_evidence *ev, const struct bht_machines *m, bool 
 				     .n_bhs = (unsigned)ev->last.n_bhs,
 				     .n_events = m->n_events };
 	int r = look_at_all(&c);
+	if (r == 0)
+		r = list_begun(&c);
 	if (r == 0) {
 		describe_loss(&c);
 		conclude(d);
@@ -197,5 +218,6 @@ void bht_diagnosis_free(struct bht_diagnosis *d)
 {
 	free(d->findings);
 	free(d->standing);
+	free(d->begun);
 	*d = (struct bht_diagnosis){ 0 };
 }

@@ -82,6 +82,8 @@ struct bht_diagnosis {
 	uint64_t lost_events;        /* that the history is known to lack */
 	char loss_why[BHT_LINE];     /* "" when nothing is missing */
 	enum bht_standing *standing; /* of each bottom half of the last sample; owned */
+	struct bht_begun *begun;     /* executions that go on, as far as the history says; owned */
+	size_t n_begun;
 	/* What was looked at, for the healthy sentence. */
 	unsigned n_loops, n_bhs, n_running, n_asleep;
 };

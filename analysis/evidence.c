@@ -75,5 +75,6 @@ void bht_evidence_free(struct bht_evidence *ev)
 	bht_sample_free(&ev->last);
 	for (unsigned i = 0; i < ev->n_unseen; i++)
 		free(ev->unseen[i]);
+	free(ev->begun);
 	*ev = (struct bht_evidence){ 0 };
 }

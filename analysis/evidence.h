@@ -91,6 +91,12 @@ const struct bht_thread *bht_sample_thread(const struct bht_sample *sample, uint
 /* HINT is where it probably is: its index in another sample. */
 const struct bht_bh *bht_sample_bh(const struct bht_sample *sample, uint64_t addr, size_t hint);
 
+/* An execution that had begun and not ended. */
+struct bht_begun {
+	uint64_t loop, bh, begin;
+	uint32_t tid;
+};
+
 enum { BHT_UNSEEN_MAX = 16 };
 
 /* Where evidence comes from, and so what it can show. */
@@ -118,9 +124,11 @@ struct bht_evidence {
 	uint64_t
 		history_until; /* what is later in the history does not count: some threads have no more; 0: all does */
 	double ticks_per_ns;
-	struct bhp_clock_pair clock;  /* of a recording: one instant on its clocks, */
-	uint64_t realtime_ns;         /* and on CLOCK_REALTIME; 0: not known */
-	double clock_error_ns;        /* no two events closer than this are ordered by time alone */
+	struct bhp_clock_pair clock; /* of a recording: one instant on its clocks, */
+	uint64_t realtime_ns;        /* and on CLOCK_REALTIME; 0: not known */
+	double clock_error_ns;       /* no two events closer than this are ordered by time alone */
+	struct bht_begun *begun;     /* kept beside a history that leaves beginnings out; owned */
+	size_t n_begun;
 	char *unseen[BHT_UNSEEN_MAX]; /* sentences: what could not be seen, and why; owned */
 	unsigned n_unseen;
 	uint64_t stopped_us; /* how long the target was stopped for this */

@@ -2,13 +2,10 @@
 #include "recording_lttng.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "babeltrace.h"
-#include "ctf.h"
 #include "refuse.h"
 #include "unfold.h"
 
@@ -75,93 +72,74 @@ static void meeting_close(struct bht_source *source)
 	free(s);
 }
 
-/* LTTng records no beginning of a callback, and of one that has not ended no end
- * either. The rings, which were kept beside the evidence, have the last ones. */
+/*
+ * LTTng records no beginning of a callback, and of one that has not ended no end
+ * either. The evidence has those that go on.
+ */
 struct beginnings {
 	struct bht_source base;
-	struct bht_source *rings;
-	uint32_t process;
+	size_t at, n;
+	struct bht_event event[]; /* by time */
 };
 
 static int beginnings_next(struct bht_source *source, struct bht_event *e, unsigned max)
 {
 	struct beginnings *s = (struct beginnings *)source;
-	int n, kept = 0;
+	unsigned n = 0;
 
-	do {
-		n = s->rings->next(s->rings, e, max);
-		for (int i = 0; i < n; i++)
-			if (bht_event_id(&e[i]) == BHP_ID_execute_begin) {
-				e[kept] = e[i];
-				e[kept++].process = s->process;
-			}
-	} while (n > 0 && kept == 0);
-	return n < 0 ? n : kept;
+	while (n < max && s->at < s->n)
+		e[n++] = s->event[s->at++];
+	return (int)n;
 }
 
 static void beginnings_close(struct bht_source *source)
 {
-	struct beginnings *s = (struct beginnings *)source;
-
-	s->rings->close(s->rings);
-	free(s);
+	free(source);
 }
 
-/* Of process I, into *SOURCE; NULL when none were kept. 0 or -errno. */
-static int open_beginnings(const struct bht_recording *rec, unsigned i, struct bht_source **source,
-			   struct bht_refusal *refusal)
+static int by_time(const void *a, const void *b)
 {
-	const struct bht_recorded *p = &rec->process[i];
-	struct bht_source *rings = NULL;
-	struct bht_ctf_about about;
+	const uint64_t x = bht_time(a), y = bht_time(b);
 
-	*source = NULL;
-	if (!p->kept)
-		return 0;
-	int dir = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return bht_refuse(refusal, -errno, 0, "%s: %s", p->path, strerror(errno));
-	int rc = bht_ctf_open(dir, "rings", p->path, &about, &rings, refusal);
-	close(dir);
-	if (rc)
-		return rc == -ENOENT ? 0 : rc;
-	struct beginnings *s = calloc(1, sizeof(*s));
-	if (!s) {
-		rings->close(rings);
-		return bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", p->path);
-	}
-	*s = (struct beginnings){ { beginnings_next, beginnings_close }, rings, i };
-	*source = &s->base;
-	return 0;
+	return (x > y) - (x < y);
 }
 
-/*
- * OF, which it owns, with the beginnings that the rings have. NULL: an error, told.
- * OF comes first: a beginning has the stamp of its thread's event before it.
- */
-static struct bht_source *with_beginnings(struct bht_recording *rec, struct bht_source *of, struct bht_refusal *refusal)
+static struct bht_event beginning(const struct bht_begun *b, uint32_t process)
 {
-	struct bht_source **sources = calloc(rec->n + 1, sizeof(struct bht_source *)), *all = NULL;
-	unsigned n = 1;
-	int rc = 0;
+	const struct bhp_execute_begin f = { .loop = (const void *)(uintptr_t)b->loop,
+					     .bh = (const void *)(uintptr_t)b->bh };
 
-	if (!sources) {
-		of->close(of);
-		bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", rec->name);
+	return (struct bht_event){ .r = bhp_encode_execute_begin(b->begin, &f), .tid = b->tid, .process = process };
+}
+
+static struct bht_source *open_beginnings(const struct bht_recording *rec)
+{
+	struct beginnings *s;
+	size_t n = 0;
+
+	for (unsigned i = 0; i < rec->n; i++)
+		n += rec->process[i].ev.n_begun;
+	s = calloc(1, sizeof(*s) + n * sizeof(s->event[0]));
+	if (!s)
 		return NULL;
-	}
-	sources[0] = of;
-	/* Several machines' events have another clock than rings. */
-	for (unsigned i = 0; i < rec->n && !rc && rec->ticks_per_ns != 1; i++) {
-		rc = open_beginnings(rec, i, &sources[n], refusal);
-		n += !rc && sources[n];
-	}
-	if (!rc)
-		all = bht_merge(sources, n);
-	while (rc && n)
-		n--, sources[n]->close(sources[n]);
-	free(sources);
-	return all;
+	s->base = (struct bht_source){ beginnings_next, beginnings_close };
+	for (unsigned i = 0; i < rec->n; i++)
+		for (size_t k = 0; k < rec->process[i].ev.n_begun; k++)
+			s->event[s->n++] = beginning(&rec->process[i].ev.begun[k], i);
+	qsort(s->event, s->n, sizeof(s->event[0]), by_time);
+	return &s->base;
+}
+
+/* OF comes first: a beginning has the stamp of its thread's event before it. Both
+ * are closed when memory runs out: NULL. */
+static struct bht_source *with_beginnings(const struct bht_recording *rec, struct bht_source *of)
+{
+	struct bht_source *sources[] = { of, open_beginnings(rec) };
+
+	if (sources[1])
+		return bht_merge(sources, 2);
+	of->close(of);
+	return NULL;
 }
 
 int bht_recording_lttng(struct bht_recording *rec, const char *const *traces, unsigned n, struct bht_refusal *refusal)
@@ -177,13 +155,14 @@ int bht_recording_lttng(struct bht_recording *rec, const char *const *traces, un
 		free(s);
 		return bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", rec->name);
 	}
-	struct bht_source *events = with_beginnings(rec, rec->trace, refusal);
+	/* Several machines' events have another clock than the evidence. */
+	struct bht_source *events = rec->ticks_per_ns == 1 ? rec->trace : with_beginnings(rec, rec->trace);
 	if (events)
 		events = bht_unfold(events);
 	if (!events) {
 		rec->trace = NULL;
 		free(s);
-		return -EBADMSG;
+		return bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", rec->name);
 	}
 	*s = (struct meeting){ { meeting_next, meeting_close }, events, rec };
 	rec->history = &s->base;

@@ -96,11 +96,10 @@ bool record_stable_hang(struct record_hangs *h, const struct bht_diagnosis *d);
 int record_process_path(char *path, size_t size, const char *dir, uint32_t pid);
 
 /*
- * Keeps the evidence of PID at DIR/COMMAND-PID, with what its rings have, but apart
- * from the history: 0, -ESRCH when it is gone, or -errno with the reason on stderr.
- * The other: at PATH, which is there; RINGS: with them.
+ * Keeps the evidence of PID at DIR/COMMAND-PID, without its history: 0, -ESRCH when
+ * it is gone, or -errno with the reason on stderr. The other: at PATH, which is there.
  */
 int record_evidence(const char *dir, uint32_t pid);
-int record_evidence_at(const char *path, uint32_t pid, bool rings);
+int record_evidence_at(const char *path, uint32_t pid);
 
 #endif

@@ -284,7 +284,7 @@ static void *take_evidence(void *arg)
 {
 	struct evidence *e = arg;
 
-	e->rc = record_evidence_at(e->path, e->pid, false);
+	e->rc = record_evidence_at(e->path, e->pid);
 	atomic_store(&e->done, true);
 	return NULL;
 }

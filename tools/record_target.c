@@ -300,7 +300,17 @@ int record_process_path(char *path, size_t size, const char *dir, uint32_t pid)
 	return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
-int record_evidence_at(const char *path, uint32_t pid, bool rings)
+/* With what the rings know and another recorder may leave out. */
+static int keep(const char *path, struct patient *p)
+{
+	struct bht_evidence ev = p->ev;
+
+	ev.begun = p->d.begun;
+	ev.n_begun = p->d.n_begun;
+	return bht_evidence_write(path, &ev, &p->refusal);
+}
+
+int record_evidence_at(const char *path, uint32_t pid)
 {
 	struct patient p;
 	int r = patient_open(&p, pid, BHT_LATE_NS);
@@ -309,7 +319,7 @@ int record_evidence_at(const char *path, uint32_t pid, bool rings)
 	if (r == 0)
 		r = patient_examine(&p);
 	if (r == 0)
-		r = bht_evidence_write(path, &p.ev, rings ? p.history : NULL, &p.refusal);
+		r = keep(path, &p);
 	if (r == -ECANCELED)
 		r = -ESRCH;
 	if (r && r != -ESRCH)
@@ -326,7 +336,7 @@ int record_evidence(const char *dir, uint32_t pid)
 	if (r == 0 && mkdir(path, 0700) && errno != EEXIST)
 		r = -errno;
 	if (r == 0)
-		return record_evidence_at(path, pid, true);
+		return record_evidence_at(path, pid);
 	refuse(-r, path);
 	return r;
 }

@@ -24,10 +24,8 @@
 int bht_snapshot_write(const char *dir, const struct bht_evidence *ev, const struct bht_source *history,
 		       struct bht_refusal *refusal);
 
-/* Writes EV into directory DIR, which is there and has none; a history apart from
- * DIR/history, as HISTORY above, into DIR/rings, or none when RINGS is NULL. */
-int bht_evidence_write(const char *dir, const struct bht_evidence *ev, const struct bht_source *rings,
-		       struct bht_refusal *refusal);
+/* Writes EV alone into directory DIR, which is there and has none. As above. */
+int bht_evidence_write(const char *dir, const struct bht_evidence *ev, struct bht_refusal *refusal);
 
 /*
  * Reads it. EV, which must be empty, borrows DIR; *HISTORY reads the events while

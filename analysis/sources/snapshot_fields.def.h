@@ -30,6 +30,10 @@ BHT_LINE_BEGIN(bh, bht_bh)
 	BHT_F(u, runs) BHT_F(u, last_run)
 BHT_LINE_END
 
+BHT_LINE_BEGIN(begun, bht_begun)
+	BHT_F(u, loop) BHT_F(u, bh) BHT_F(u, begin) BHT_F(u, tid)
+BHT_LINE_END
+
 BHT_LINE_BEGIN(thread, bht_thread)
 	BHT_F(u, tid) BHT_F(u, ns_tid) BHT_F(s, name) BHT_F(c, state) BHT_F(i, syscall) BHT_F(u, args[0]) BHT_F(u, args[1])
 	BHT_F(u, args[2]) BHT_F(u, args[3]) BHT_F(u, args[4]) BHT_F(u, args[5]) BHT_F(s, wchan) BHT_F(u, switches)

@@ -151,6 +151,8 @@ static int take_evidence(struct snapshot *s)
 		rc = take_sample(s, &ev->first);
 	if (!rc)
 		rc = take_sample(s, &ev->last);
+	if (!rc)
+		rc = take_all(s, BHT_SNAP_begun, &ev->begun, &ev->n_begun, sizeof(*ev->begun));
 	return rc;
 }
 

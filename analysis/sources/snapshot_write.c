@@ -50,6 +50,8 @@ static void print_evidence(FILE *out, const struct bht_evidence *ev)
 	}
 	print_sample(out, &ev->first);
 	print_sample(out, &ev->last);
+	for (size_t i = 0; i < ev->n_begun; i++)
+		bht_snap_print(out, BHT_SNAP_begun, &ev->begun[i]);
 	fputs("end\n", out);
 }
 
@@ -83,6 +85,17 @@ static int open_directory(const char *dir, struct bht_refusal *refusal)
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	return fd < 0 ? bht_refuse(refusal, -errno, 0, "%s: %s", dir, strerror(errno)) : fd;
+}
+
+int bht_evidence_write(const char *dir, const struct bht_evidence *ev, struct bht_refusal *refusal)
+{
+	int fd = open_directory(dir, refusal);
+
+	if (fd < 0)
+		return fd;
+	int rc = write_evidence(fd, dir, ev, refusal);
+	close(fd);
+	return rc;
 }
 
 /* --- history ------------------------------------------------------------------ */
@@ -126,8 +139,8 @@ static int write_rings(struct bht_ctf_writer *w, struct bht_rings *rings, const 
 	return rc;
 }
 
-static int write_history(int dir, const char *name, const char *path, const struct bht_evidence *ev,
-			 const struct bht_source *history, struct bht_refusal *refusal)
+static int write_history(int dir, const char *path, const struct bht_evidence *ev, const struct bht_source *history,
+			 struct bht_refusal *refusal)
 {
 	struct bht_ctf_about about;
 	const struct bht_tids *tids;
@@ -135,7 +148,7 @@ static int write_history(int dir, const char *name, const char *path, const stru
 	struct bht_rings *const *rings = bht_flight_rings(history, &n, &tids);
 
 	bht_ctf_about_evidence(ev, &about);
-	struct bht_ctf_writer *w = bht_ctf_create(dir, name, path, &about, refusal);
+	struct bht_ctf_writer *w = bht_ctf_create(dir, "history", path, &about, refusal);
 	int rc = w ? 0 : -errno;
 	for (unsigned i = 0; i < n && !rc; i++)
 		rc = write_rings(w, rings[i], tids, path, refusal);
@@ -159,7 +172,7 @@ int bht_snapshot_write(const char *dir, const struct bht_evidence *ev, const str
 	int fd = open_directory(dir, refusal);
 	int rc = fd < 0 ? fd : 0;
 	if (!rc && history)
-		rc = write_history(fd, "history", dir, ev, history, refusal);
+		rc = write_history(fd, dir, ev, history, refusal);
 	if (!rc)
 		rc = write_evidence(fd, dir, ev, refusal);
 	if (rc && fd >= 0) {
@@ -168,19 +181,5 @@ int bht_snapshot_write(const char *dir, const struct bht_evidence *ev, const str
 	}
 	if (fd >= 0)
 		close(fd);
-	return rc;
-}
-
-int bht_evidence_write(const char *dir, const struct bht_evidence *ev, const struct bht_source *rings,
-		       struct bht_refusal *refusal)
-{
-	int fd = open_directory(dir, refusal);
-
-	if (fd < 0)
-		return fd;
-	int rc = rings ? write_history(fd, "rings", dir, ev, rings, refusal) : 0;
-	if (!rc)
-		rc = write_evidence(fd, dir, ev, refusal);
-	close(fd);
 	return rc;
 }

@@ -80,20 +80,37 @@ static void sort(struct history *h)
 	qsort(h->event, h->n, sizeof(*h->event), by_thread);
 }
 
-static int compare(struct history *a, struct history *b)
+static bool same_event(const struct bht_event *x, const struct bht_event *y)
 {
-	sort(a);
-	sort(b);
-	for (unsigned i = 0; i < a->n && i < b->n; i++) {
-		const struct bht_event *x = &a->event[i], *y = &b->event[i];
-		if (x->tid == y->tid && !memcmp(&x->r, &y->r, sizeof(x->r)) &&
-		    !strcmp(x->text ? x->text : "", y->text ? y->text : ""))
-			continue;
-		printf("differ event %u of thread %u/%u: %u/%u at %llu/%llu\n", i, x->tid, y->tid, bht_event_id(x),
-		       bht_event_id(y), (unsigned long long)bht_time(x), (unsigned long long)bht_time(y));
-		return 1;
+	return x->tid == y->tid && !memcmp(&x->r, &y->r, sizeof(x->r)) &&
+	       !strcmp(x->text ? x->text : "", y->text ? y->text : "");
+}
+
+/* Whether event I is its thread's last. */
+static bool is_last(const struct history *h, unsigned i)
+{
+	return i + 1 == h->n || h->event[i + 1].tid != h->event[i].tid;
+}
+
+/* The ring is written first: when the process exits a thread's last event may be
+ * in it alone. */
+static int compare(struct history *rings, struct history *trace)
+{
+	unsigned k = 0;
+
+	sort(rings);
+	sort(trace);
+	for (unsigned i = 0; i < rings->n; i++) {
+		const struct bht_event *x = &rings->event[i], *y = k < trace->n ? &trace->event[k] : NULL;
+		if (y && same_event(x, y)) {
+			k++;
+		} else if (!is_last(rings, i) || (y && y->tid == x->tid)) {
+			printf("differ event %u of thread %u: %u at %llu\n", i, x->tid, bht_event_id(x),
+			       (unsigned long long)bht_time(x));
+			return 1;
+		}
 	}
-	return a->n != b->n;
+	return k != trace->n;
 }
 
 static void history_free(struct history *h)

@@ -82,7 +82,7 @@ several() {
 # Buffers that are too small; what is missing is told of.
 discarded() {
 	session small "bh:*" "--output=$work/small" --subbuf-size=4K --num-subbuf=2
-	run 20000
+	run 100000
 	over small
 	local lost
 	lost=$(babeltrace2 "$work/small" 2>&1 >/dev/null | grep -o 'discarded [0-9]* event' | grep -o '[0-9]*' |

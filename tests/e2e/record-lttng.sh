@@ -43,6 +43,25 @@ hang_recorded() {
 	expect "a hang recorded" 1 'f["rule"] == "callback-blocked"' 'f["bh"]["name"] == "flush"'
 }
 
+# A callback that polls again has no beginning in LTTng's trace: the evidence has it.
+# Without, nothing is claimed.
+nested_recorded() {
+	local dir=$work/nested
+	record_on -o "$dir" -- "$OUT/museum/nested-poll" --variant slice --max-seconds 60
+	wait_until 40 grep -q "^hung " "$record_log" || fail "no nested poll: $(cat "$record_log")"
+	pid=$(sed -n 's/^hung pid=//p' "$record_log")
+	interrupt
+	kill -KILL "$pid"
+	bhtrace diagnose "$dir" --json
+	expect "a nested poll recorded" 1 'f["rule"] == "nested-poll"'
+	sed -i '/^begun /d' "$dir/nested-poll-$pid/evidence"
+	bhtrace diagnose "$dir" --json
+	expect "without its beginning" 3
+	rm -r "$dir/nested-poll-$pid"
+	bhtrace diagnose "$dir" --json
+	expect "from the events alone" 3
+}
+
 # A daemon that was there stays, and of two processes only one is recorded.
 one_of_two() {
 	local id first second
@@ -142,6 +161,7 @@ disk_full() {
 unprepared
 command_recorded
 hang_recorded
+nested_recorded
 one_of_two
 flight_recorder
 recorder_killed

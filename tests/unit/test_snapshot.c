@@ -340,7 +340,7 @@ static void test_without_history(void **state)
 	assert_null(history);
 	same_lines(BHT_SNAP_evidence, &ev, &back);
 	/* Evidence alone does not replace what is there. */
-	assert_int_equal(bht_evidence_write(dir, &ev, NULL, &refusal), -EEXIST);
+	assert_int_equal(bht_evidence_write(dir, &ev, &refusal), -EEXIST);
 }
 
 /* Evidence beside a history that something else records. */
@@ -350,11 +350,11 @@ static void test_evidence_alone(void **state)
 	struct bht_source *history;
 	char path[512];
 
-	assert_int_equal(bht_evidence_write(dir, &ev, NULL, &refusal), -ENOENT);
+	assert_int_equal(bht_evidence_write(dir, &ev, &refusal), -ENOENT);
 	assert_int_equal(mkdir(dir, 0700), 0);
 	ev.ticks_per_ns = 0.5;
 	strcpy(ev.hostname, "another \\ host");
-	assert_int_equal(bht_evidence_write(dir, &ev, NULL, &refusal), 0);
+	assert_int_equal(bht_evidence_write(dir, &ev, &refusal), 0);
 	assert_int_equal(bht_snapshot_open(dir, &back, &history, &refusal), 0);
 	assert_null(history);
 	same_lines(BHT_SNAP_evidence, &ev, &back);
