@@ -122,7 +122,7 @@ include docs/docs.mk
 install: $(LIBBH) $(OUT)/bhtrace
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include \
 		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3 \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/bhtrace
 	install -m 755 $(OUT)/bhtrace $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(OUT)/libbh.so.$(VERSION) $(OUT)/libbh.a $(DESTDIR)$(LIBDIR)/
 	install -m 755 $(OUT)/libbh-lttng.so.$(VERSION) $(DESTDIR)$(LIBDIR)/
@@ -132,6 +132,8 @@ install: $(LIBBH) $(OUT)/bhtrace
 	install -m 644 $(OUT)/libbh.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
 	install -m 644 lib/bh.h $(DESTDIR)$(PREFIX)/include/
 	install -m 644 tools/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 755 bpf/*.bt $(DESTDIR)$(PREFIX)/share/bhtrace/
+	install -m 644 bpf/*_example.txt $(DESTDIR)$(PREFIX)/share/bhtrace/
 	install -m 644 tools/completion/bhtrace.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bhtrace
 	install -m 644 lib/man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 
