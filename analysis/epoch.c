@@ -6,7 +6,6 @@
 /* More than two clocks are set apart in practice, less than a restart takes. */
 static const int64_t SAME_NS = 1000000000;
 
-/* In which word of an event's record there is another time, 0 for none. */
 enum { IS_ptr, IS_str = 0, IS_u8 = 0, IS_u16 = 0, IS_u32 = 0, IS_i32 = 0, IS_u64 = 0, IS_i64 = 0, IS_time };
 #define S(slot, w, shift, width) WORD_##slot = (w),
 enum { BHP_SLOT_LIST(S) WORD_TEXT = 0 };
@@ -18,6 +17,11 @@ static const uint8_t time_word[256] = {
 #include "events.def.h"
 };
 #undef BHP_F
+
+unsigned bht_time_word(unsigned id)
+{
+	return id < sizeof(time_word) ? time_word[id] : 0;
+}
 
 /* 0 stays 0: it stands for no time. */
 static uint64_t to_ns(const struct bht_epoch *epoch, uint64_t ticks)
@@ -44,7 +48,7 @@ bool bht_epoch_same(const struct bht_evidence *a, const struct bht_evidence *b)
 
 void bht_epoch_event(const struct bht_epoch *epoch, struct bht_event *e)
 {
-	const unsigned word = time_word[bht_event_id(e)];
+	const unsigned word = bht_time_word(bht_event_id(e));
 
 	e->r.word[0] = to_ns(epoch, e->r.word[0]);
 	if (word)

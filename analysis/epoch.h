@@ -19,6 +19,9 @@ struct bht_epoch {
 	uint64_t ticks, realtime_ns;
 };
 
+/* In which word of the record of event ID there is a second time; 0: in none. */
+unsigned bht_time_word(unsigned id);
+
 /* Whether two processes have stamps of one clock: of one machine, since it started. */
 bool bht_epoch_same(const struct bht_evidence *a, const struct bht_evidence *b);
 

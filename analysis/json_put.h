@@ -8,9 +8,11 @@
 #ifndef BHT_JSON_PUT_H
 #define BHT_JSON_PUT_H
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 
 #include "diagnosis.h"
 #include "render.h"
@@ -52,6 +54,17 @@ static inline json_t *number(uint64_t value)
 static inline json_t *real(double value)
 {
 	return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* Prints ROOT, which it frees, on a line of its own; NULL: no memory. 0, -ENOMEM or -EIO. */
+static inline int print_json(FILE *out, json_t *root)
+{
+	const int error = !root                                                                             ? -ENOMEM
+			  : json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF || fflush(out) ? -EIO
+													    : 0;
+
+	json_decref(root);
+	return error;
 }
 
 #endif

@@ -234,13 +234,5 @@ json_t *bht_diagnosis_json(const struct bht_evidence *ev, const struct bht_diagn
 
 int bht_render_json(FILE *out, const struct bht_evidence *ev, const struct bht_diagnosis *d)
 {
-	json_t *root = bht_diagnosis_json(ev, d);
-	int err = 0;
-
-	if (!root)
-		return -ENOMEM;
-	if (json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF || fflush(out))
-		err = -EIO;
-	json_decref(root);
-	return err;
+	return print_json(out, bht_diagnosis_json(ev, d));
 }

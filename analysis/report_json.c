@@ -313,13 +313,5 @@ static json_t *all(const struct bht_report *r)
 
 int bht_report_json(FILE *out, const struct bht_report *r)
 {
-	json_t *root = all(r);
-	int err = 0;
-
-	if (!root)
-		return -ENOMEM;
-	if (json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF || fflush(out))
-		err = -EIO;
-	json_decref(root);
-	return err;
+	return print_json(out, all(r));
 }

@@ -5,7 +5,6 @@
  * a stop, come last.
  */
 #include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 #include "bhtrace.h"
 #include "callstacks.h"
 #include "core.h"
+#include "json_put.h"
 #include "options.h"
 #include "patient.h"
 #include "progress.h"
@@ -130,14 +130,9 @@ static void collect_stacks(const struct request *q, struct patient *p, struct bh
 static int render_json(const struct patient *p, const struct bht_stacks *stacks)
 {
 	json_t *root = bht_diagnosis_json(&p->ev, &p->d);
-	int r = 0;
+	bool failed = root && stacks && PUT(root, "stacks", callstacks_json(stacks));
 
-	if (!root || (stacks && json_object_set_new(root, "stacks", callstacks_json(stacks))))
-		r = -ENOMEM;
-	else if (json_dumpf(root, stdout, JSON_INDENT(2)) || putchar('\n') == EOF)
-		r = -EIO;
-	json_decref(root);
-	return r;
+	return print_json(stdout, unless(root, failed));
 }
 
 static int render(const struct request *q, const struct patient *p, const struct bht_stacks *stacks)
@@ -192,8 +187,7 @@ static int print_several(const struct request *q, const struct bht_recording *re
 	if (r == 0 && q->json) {
 		json_t *all = rec->n == 1 ? json_incref(json_array_get(list, 0))
 					  : json_pack("{s:s, s:O}", "schema", "bhtrace.diagnoses/1", "processes", list);
-		r = !all || json_dumpf(all, stdout, JSON_INDENT(2)) || putchar('\n') == EOF ? -EIO : 0;
-		json_decref(all);
+		r = print_json(stdout, all);
 	}
 	json_decref(list);
 	return r;

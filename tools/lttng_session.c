@@ -262,8 +262,6 @@ static int track(struct session *s, const struct session_plan *plan)
 {
 	struct lttng_process_attr_tracker_handle *tracker = NULL;
 
-	if (!plan->vpid)
-		return 0;
 	enum lttng_error_code code = lttng_session_get_tracker_handle(s->name, LTTNG_DOMAIN_UST,
 								      LTTNG_PROCESS_ATTR_VIRTUAL_PROCESS_ID, &tracker);
 	if (code != LTTNG_OK)

@@ -24,7 +24,7 @@ enum session_mode {
 struct session_plan {
 	enum session_mode mode;
 	const char *output; /* absolute directory, or net://HOST[:CONTROL[:DATA]]; NULL for snapshots */
-	uint32_t vpid;      /* only this process, as its own PID namespace numbers it; 0: all of this daemon */
+	uint32_t vpid;      /* only this process, as its own PID namespace numbers it */
 };
 
 struct session { /* read only */

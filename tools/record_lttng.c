@@ -197,11 +197,10 @@ static int hold_target(struct recorder *r)
 static bool await_registration(struct recorder *r)
 {
 	uint64_t deadline = patient_now_ms() + REGISTER_MS;
-	uint32_t vpid = r->plan.vpid ? r->plan.vpid : r->target.pid;
 	bool known;
 
-	while (!(known = session_knows(&r->session, vpid)) && patient_now_ms() < deadline && !record_stopped() &&
-	       !record_target_exited(&r->target))
+	while (!(known = session_knows(&r->session, r->plan.vpid)) && patient_now_ms() < deadline &&
+	       !record_stopped() && !record_target_exited(&r->target))
 		record_target_wait(&r->target, NAP_MS);
 	return known || record_stopped() || record_target_exited(&r->target);
 }

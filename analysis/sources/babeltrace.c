@@ -6,6 +6,7 @@
  * The clock of a host (a machine since it was started) is not known before some of
  * its events were read. Until then, everything waits.
  */
+#include "epoch.h"
 #include "babeltrace_reader.h"
 
 #include <errno.h>
@@ -17,7 +18,6 @@
 #include "array.h"
 #include "clock.h"
 #include "refuse.h"
-#include "schema.h"
 
 /*
  * A clock is measured over so long: with several hosts, whose times are converted,
@@ -54,7 +54,7 @@ static void stamp_loss(const struct reader *r, const struct bht_line *line, uint
 static int place(struct reader *r, struct bht_line *line, struct bht_event *e, uint64_t ns)
 {
 	uint64_t *word = e->r.word;
-	const uint8_t more = r->time_word[bht_event_id(e)];
+	const unsigned more = bht_time_word(bht_event_id(e));
 
 	if (is_loss(e))
 		stamp_loss(r, line, &word[0], ns);
@@ -230,17 +230,6 @@ static void reader_close(struct bht_source *source)
 	free(r);
 }
 
-static void find_time_fields(struct reader *r)
-{
-	static const uint8_t word[] = { [BHP_SLOT_ARG] = 3, [BHP_SLOT_ARG2] = 2 };
-	struct bhp_field_info table[BHP_FIELD_INFO_MAX];
-	const uint32_t n = bhp_schema(table);
-
-	for (uint32_t i = 0; i < n; i++)
-		if (table[i].kind == BHP_FIELD_time)
-			r->time_word[table[i].event] = word[table[i].slot];
-}
-
 static int read_ahead(struct reader *r, const char *name)
 {
 	int rc = 0;
@@ -263,7 +252,6 @@ int bht_babeltrace_open(const char *const *traces, unsigned n, const volatile bo
 	r->stop = stop;
 	for (unsigned i = 0; i < n; i++)
 		r->live |= bht_graph_is_live(traces[i]);
-	find_time_fields(r);
 	int rc = bht_graph_open(traces, n, bht_take_message, r, &r->graph, &r->why);
 	if (rc == 0)
 		rc = read_ahead(r, n ? traces[0] : "");

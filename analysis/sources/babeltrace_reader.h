@@ -66,10 +66,9 @@ struct reader {
 	unsigned n_processes;
 	struct waiting *waiting;
 	size_t n_waiting;
-	unsigned n_awaited;     /* hosts whose events wait and do not span enough yet */
-	uint8_t time_word[256]; /* of an event, besides its first; 0: none */
-	bool in_ns, decided;    /* that times are in ns since the Epoch; no more hosts are taken */
-	bool draining, ended;   /* nothing new at the moment; ever */
+	unsigned n_awaited;   /* hosts whose events wait and do not span enough yet */
+	bool in_ns, decided;  /* that times are in ns since the Epoch; no more hosts are taken */
+	bool draining, ended; /* nothing new at the moment; ever */
 	bool live;
 	const volatile bool *stop;
 	unsigned pauses;
