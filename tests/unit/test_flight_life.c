@@ -131,6 +131,7 @@ static void late_events_give_their_ring_back(void **state)
 	unsigned live = 0;
 
 	emit(0); /* so that the recorder's key is the older one */
+	unsigned before = count_rings(); /* of threads that ran at once, there may be more than KEPT */
 	assert_int_equal(pthread_key_create(&late_key, emit_late), 0);
 	for (int i = 0; i < 3 * KEPT; i++)
 		elsewhere(leave_late, NULL);
@@ -138,7 +139,7 @@ static void late_events_give_their_ring_back(void **state)
 	for (struct bhp_ring *r = atomic_load(&bhp_flight_root.rings); r; r = atomic_load(&r->next))
 		live += atomic_load(&r->state) == BHP_RING_LIVE;
 	assert_int_equal(live, 1);
-	assert_true(count_rings() <= KEPT + 2);
+	assert_true(count_rings() <= (before > KEPT + 2 ? before : KEPT + 2));
 }
 
 /* --- fork -------------------------------------------------------------------------------- */
