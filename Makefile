@@ -65,6 +65,9 @@ $(OUT)/obj/exe/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
+# Each event of LTTng takes some twenty small functions of libbabeltrace2.
+$(call obj,exe,$(wildcard analysis/sources/babeltrace*.c)): ALL_CFLAGS += -fno-plt
+
 # The page of bhtrace timeline is in its object; no compiler tells of that.
 $(OUT)/obj/exe/analysis/timeline/page.o: $(wildcard analysis/timeline/*.html analysis/timeline/*.css analysis/timeline/*.js)
 

@@ -75,14 +75,15 @@ static int pass_over(struct reader *r, const struct bht_plan *plan, const struct
 
 /* LTTng's stamp of an event in ns, where it is needed, and now and then to follow its
  * clock; else 0. */
-static int stamp_of(struct reader *r, const struct bht_plan *plan, const struct stream *s,
-		    const bt_clock_snapshot *clock, int64_t *ns)
+static int stamp_of(struct reader *r, const struct bht_plan *plan, const struct stream *s, const bt_message *message,
+		    int64_t *ns)
 {
 	const bool needed = !s->trace->host->line.known || r->n_waiting || plan->lacks[0];
 
 	*ns = 0;
 	if ((needed || r->n_stamps++ % FOLLOW_EVERY == 0) &&
-	    bt_clock_snapshot_get_ns_from_origin(clock, ns) != BT_CLOCK_SNAPSHOT_GET_NS_FROM_ORIGIN_STATUS_OK)
+	    bt_clock_snapshot_get_ns_from_origin(bt_message_event_borrow_default_clock_snapshot_const(message), ns) !=
+		    BT_CLOCK_SNAPSHOT_GET_NS_FROM_ORIGIN_STATUS_OK)
 		return bht_refuse(&r->why, -EBADMSG, 0, "event \"%s\": its time stamp does not fit 64 bits",
 				  bt_event_class_get_name(plan->class));
 	return 0;
@@ -104,8 +105,7 @@ static int on_event(struct reader *r, const bt_message *message)
 	if (!s->has_clock)
 		return bht_refuse(&r->why, -EPROTO, 0, "event \"%s\": has no time stamp",
 				  bt_event_class_get_name(plan->class));
-	const bt_clock_snapshot *clock = bt_message_event_borrow_default_clock_snapshot_const(message);
-	rc = stamp_of(r, plan, s, clock, &ns);
+	rc = stamp_of(r, plan, s, message, &ns);
 	if (rc)
 		return rc;
 	if (plan->lacks[0])
@@ -113,7 +113,8 @@ static int on_event(struct reader *r, const bt_message *message)
 	struct bht_event e = { .text = NULL };
 	bht_plan_record(plan, event, &e.r);
 	if (plan->time.index < 0) {
-		e.r.word[0] = bt_clock_snapshot_get_value(clock);
+		e.r.word[0] =
+			bt_clock_snapshot_get_value(bt_message_event_borrow_default_clock_snapshot_const(message));
 		if (!s->trace->host->line.known)
 			bht_line_set(&s->trace->host->line, (struct bht_instant){ (uint64_t)ns, e.r.word[0] },
 				     s->trace->ticks_per_ns);

@@ -84,16 +84,12 @@ static int find_trace(struct reader *r, const bt_trace *bt, const bt_clock_class
 	return find_host(r, env_string(bt, "hostname"), clock ? bt_clock_class_get_uuid(clock) : NULL, &t->host);
 }
 
-int bht_find_stream(struct reader *r, const bt_stream *bt, struct stream **stream)
+static int meet_stream(struct reader *r, const bt_stream *bt, struct stream **stream)
 {
 	const bt_stream_class *class = bt_stream_borrow_class_const(bt);
 	const bt_clock_class *clock = bt_stream_class_borrow_default_clock_class_const(class);
-	struct stream *s = bht_map_get(&r->streams, (uintptr_t)bt);
+	struct stream *s = calloc(1, sizeof(*s));
 
-	*stream = s;
-	if (s)
-		return 0;
-	s = calloc(1, sizeof(*s));
 	if (!s || bht_map_put(&r->streams, (uintptr_t)bt, s) != 0) {
 		free(s);
 		return bht_no_memory(r);
@@ -105,6 +101,14 @@ int bht_find_stream(struct reader *r, const bt_stream *bt, struct stream **strea
 	s->tid_in_packet =
 		bht_member_find(bt_stream_class_borrow_packet_context_field_class_const(class), "tid", false);
 	return find_trace(r, bt_stream_borrow_trace_const(bt), clock, &s->trace);
+}
+
+int bht_find_stream(struct reader *r, const bt_stream *bt, struct stream **stream)
+{
+	struct stream *s = bht_map_get(&r->streams, (uintptr_t)bt);
+
+	*stream = s;
+	return s ? 0 : meet_stream(r, bt, stream);
 }
 
 int bht_find_plan(struct reader *r, const bt_event_class *class, struct bht_plan **plan)
