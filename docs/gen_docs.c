@@ -58,18 +58,22 @@ static void gen_events(FILE *out)
 	fprintf(out,
 		"<!-- made by `make docs` from probes/events.def.h -->\n# Events\n\n"
 		"Provider `bh`. Each event is a record of the flight recorder; those marked USDT are a probe\n"
-		"`bh:NAME` too, with the fields as arguments in this order. The slot is the place in the record,\n"
-		"see probes/record.h.\n\n"
+		"`bh:NAME` too, with the fields as arguments in this order and the time of the record, in ticks, as\n"
+		"the last one. The slot is the place in the record, see probes/record.h.\n\n"
 		"Those marked LTTng are a tracepoint `bh:NAME` of the LTTng-UST provider, too. Its fields are\n"
 		"`time`, in ticks and the same as in the record, and then these; a ptr is written in hexadecimal.\n"
-		"`execute_begin` is one only with BH_LTTNG_BEGIN=1, see placement.md.\n");
+		"`execute_begin` is one only with BH_LTTNG_BEGIN=1, see placement.md.\n\n"
+		"Those marked eBPF only are seen by the kernel and recorded by `bhtrace record --via bpf`. They are "
+		"about\n"
+		"the thread they are recorded for, and no loop.\n");
 #define BHP_F(slot, kind, name, doc) fprintf(out, "| `%s` | %s | %s | %s |\n", #name, #kind, #slot, doc);
 #define EVENT(number, name, fields, doc, how)                                                                          \
 	fprintf(out, "\n## %d %s\n\n%s%s.\n\n| field | kind | slot | meaning |\n| --- | --- | --- | --- |\n", number,  \
 		#name, how, doc);                                                                                      \
 	fields
-#define BHP_EVENT(number, name, fields, doc) EVENT(number, name, fields, doc, "USDT, LTTng: ")
-#define BHP_MARK(number, name, fields, doc)  EVENT(number, name, fields, doc, "Recorder only: ")
+#define BHP_EVENT(number, name, fields, doc)  EVENT(number, name, fields, doc, "USDT, LTTng: ")
+#define BHP_MARK(number, name, fields, doc)   EVENT(number, name, fields, doc, "Recorder only: ")
+#define BHP_KERNEL(number, name, fields, doc) EVENT(number, name, fields, doc, "eBPF only: ")
 #include "events.def.h"
 #undef BHP_F
 #undef EVENT

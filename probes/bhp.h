@@ -16,7 +16,9 @@
  *
  * Arguments of a USDT probe are loaded into registers first: a compiler may turn
  * them into memory operands, which the tracer would read later than the code
- * did, and which libbpf refuses when they are relative to the program counter.
+ * did, and which libbpf refuses when they are relative to the program counter. The
+ * last one is the time of the record: so a tracer orders events as the recorder does,
+ * whenever it is called.
  */
 #ifndef BHP_H
 #define BHP_H
@@ -53,21 +55,23 @@
 /* bhp_probe_schedule() */
 #define BHP_F(slot, kind, name, doc) , e.name
 #define BHP_EVENT(number, name, fields, doc)                                                                           \
-	static inline __attribute__((always_inline)) void bhp_probe_##name(const struct bhp_##name *event)             \
+	static inline                                                                                                  \
+		__attribute__((always_inline)) void bhp_probe_##name(uint64_t time, const struct bhp_##name *event)    \
 	{                                                                                                              \
 		if (__builtin_expect(*(volatile unsigned short *)&bh_##name##_semaphore, 0)) {                         \
 			struct bhp_##name e = *event;                                                                  \
 			bhp_load_##name(&e);                                                                           \
-			BHP_USDT(name fields);                                                                         \
+			__asm__ volatile("" : "+r"(time));                                                             \
+			BHP_USDT(name fields, time);                                                                   \
 		}                                                                                                      \
 	}
 #include "events.def.h"
 #undef BHP_F
 #else
 #define BHP_EVENT(number, name, fields, doc)                                                                           \
-	static inline void bhp_probe_##name(const struct bhp_##name *event)                                            \
+	static inline void bhp_probe_##name(uint64_t time, const struct bhp_##name *event)                             \
 	{                                                                                                              \
-		(void)event;                                                                                           \
+		(void)time, (void)event;                                                                               \
 	}
 #include "events.def.h"
 #endif
@@ -78,7 +82,7 @@
 	static inline __attribute__((always_inline)) void bhp_emit_##name(uint64_t time, const struct bhp_##name *e)   \
 	{                                                                                                              \
 		bhp_flight_write(bhp_encode_##name(time, e), bhp_text_of_##name(e));                                   \
-		bhp_probe_##name(e);                                                                                   \
+		bhp_probe_##name(time, e);                                                                             \
 		const struct bhp_lttng_event *to = bhp_lttng_wanted(number);                                           \
 		if (__builtin_expect(to != NULL, 0))                                                                   \
 			to->emit(bhp_encode_##name(time, e), bhp_text_of_##name(e));                                   \

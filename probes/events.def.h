@@ -6,13 +6,16 @@
  *
  *   BHP_EVENT(number, name, fields, doc)  an event with a USDT probe
  *   BHP_MARK (number, name, fields, doc)  written by the recorder itself
+ *   BHP_KERNEL(number, name, fields, doc) seen by the kernel; a BHP_MARK where that is
+ *                                         all the same
  *   BHP_F(slot, kind, name, doc)          a field; slots are in record.h
  *
  * Numbers are append-only: they are on disk and in cores. There is no include
  * guard, because the file is included once for each thing made from it.
  *
  * No field may be called "ctx" (libbpf's BPF_USDT declares it), and no event
- * may have more than 9 fields (LTTng-UST takes 10 arguments).
+ * may have more than 9 fields (LTTng-UST takes 10 arguments). A USDT probe has one
+ * argument more, behind its fields: the time of the record, in ticks.
  */
 
 #ifndef BHP_EVENT
@@ -20,6 +23,9 @@
 #endif
 #ifndef BHP_MARK
 #define BHP_MARK(number, name, fields, doc)
+#endif
+#ifndef BHP_KERNEL
+#define BHP_KERNEL BHP_MARK
 #endif
 
 /* clang-format off */
@@ -124,7 +130,38 @@ BHP_MARK(16, thread,
 	BHP_F(HI2,  u32, previous, "thread that wrote before, 0 for none")
 	BHP_F(TEXT, str, name,     "thread name"),
 	"a thread took over this ring")
+
+BHP_KERNEL(17, waking,
+	BHP_F(LO2,  u32, waker, "thread that wakes it, or that was interrupted for it")
+	BHP_F(HI2,  u32, cpu,   "processor on which that happens"),
+	"the thread is made runnable")
+
+BHP_KERNEL(18, switch_in,
+	BHP_F(LO2,  u32, before, "thread that had the processor, 0 when it was idle")
+	BHP_F(HI2,  u32, cpu,    "processor"),
+	"the thread gets a processor")
+
+BHP_KERNEL(19, switch_out,
+	BHP_F(T0,   u8,  why,   "enum bhp_switched")
+	BHP_F(LO2,  u32, after, "thread that gets the processor, 0 when it becomes idle")
+	BHP_F(HI2,  u32, cpu,   "processor"),
+	"the thread leaves its processor")
+
+BHP_KERNEL(20, call_begin,
+	BHP_F(T0,   u8,  call, "enum bhp_call")
+	BHP_F(LO2,  i32, fd,   "file descriptor, -1 for none")
+	BHP_F(HI2,  u32, cpu,  "processor")
+	BHP_F(ARG,  i64, arg,  "timeout in ns (-1 for ever), value written, or address of the futex"),
+	"the thread enters a system call")
+
+BHP_KERNEL(21, call_end,
+	BHP_F(T0,   u8,  call,   "enum bhp_call")
+	BHP_F(LO2,  i32, fd,     "as in call_begin")
+	BHP_F(HI2,  u32, cpu,    "processor")
+	BHP_F(ARG,  i64, result, "what the call gives, -errno when it fails"),
+	"the thread leaves it")
 /* clang-format on */
 
 #undef BHP_EVENT
 #undef BHP_MARK
+#undef BHP_KERNEL

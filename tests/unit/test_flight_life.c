@@ -130,7 +130,7 @@ static void late_events_give_their_ring_back(void **state)
 	(void)state;
 	unsigned live = 0;
 
-	emit(0); /* so that the recorder's key is the older one */
+	emit(0);                         /* so that the recorder's key is the older one */
 	unsigned before = count_rings(); /* of threads that ran at once, there may be more than KEPT */
 	assert_int_equal(pthread_key_create(&late_key, emit_late), 0);
 	for (int i = 0; i < 3 * KEPT; i++)
