@@ -23,7 +23,7 @@ CC := gcc
 endif
 
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
-INC  := -Iprobes -Ilib -Ianalysis -Ianalysis/sources -Ianalysis/ctf -Itools
+INC  := -Iprobes -Ilib -Ianalysis -Ianalysis/sources -Ianalysis/ctf -Ibpf -Itools
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) \
 	-D_GNU_SOURCE -DBHTRACE_VERSION='"$(VERSION)"' $(INC) -MMD -MP
 # gcc says at every fence that TSan does not model it. libbh's own ordering needs
@@ -103,15 +103,19 @@ $(OUT)/libbh.pc: lib/libbh.pc.in FORCE
 
 LIBBH := $(OUT)/$(SO) $(OUT)/libbh.so $(OUT)/libbh.a $(OUT)/libbh.pc $(OUT)/$(LTTNG_SO)
 
+# --- eBPF --------------------------------------------------------------------
+
+include bpf/bpf.mk
+
 # --- bhtrace -----------------------------------------------------------------
 
 ANALYSIS_LIBS := -ljansson -ldw -lelf $(shell $(PKG_CONFIG) --libs babeltrace2 2>/dev/null || echo -lbabeltrace2) -lm
-TOOLS_LIBS    := -llttng-ctl
+TOOLS_LIBS    := -llttng-ctl -lbpf -lncursesw -ltinfo -lpthread
 
 $(OUT)/libanalysis.a: $(ANALYSIS_OBJ) $(KIT_SCHEMA)
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 
-$(OUT)/bhtrace: $(TOOLS_OBJ) $(OUT)/libanalysis.a
+$(OUT)/bhtrace: $(TOOLS_OBJ) $(OUT)/libanalysis.a $(OUT)/libbhb.a
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ $(TOOLS_LIBS) $(ANALYSIS_LIBS) -o $@
 
 all: $(LIBBH) $(OUT)/bhtrace
