@@ -82,7 +82,7 @@ bool bht_outside_unknown(const struct bht_case *c, const struct bht_loop *loop)
 {
 	const struct bht_loop_machine *m = bht_machine_loop(c->m, loop->addr);
 
-	return c->ev->recorder == BHT_BY_LTTNG && loop->depth > 1 && !(m && m->n_open);
+	return c->ev->recorder != BHT_BY_FLIGHT && loop->depth > 1 && !(m && m->n_open);
 }
 
 bool bht_thread_gone(const struct bht_case *c, uint32_t tid)

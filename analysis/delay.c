@@ -5,31 +5,33 @@
  */
 #include "machines.h"
 
-/* The longest execution that reached into the gap. */
-static void blame(struct bht_delay *d, const struct bht_loop_machine *loop)
+/* The longest execution that reached into the gap, and the longest wait of the thread that
+ * begins for a processor. */
+static void blame(const struct bht_machines *m, struct bht_delay *d, const struct bht_loop_machine *loop)
 {
-	uint64_t from = bht_time(&d->schedule);
+	const uint64_t from = bht_time(&d->schedule);
+	const struct bht_stretch *x = bht_longest_since(&loop->longest, from);
+	const struct bht_kernel *k = bht_machine_kernel(m, d->begin.tid);
 
-	for (unsigned i = 0; i < loop->n_longest; i++) {
-		const struct bht_execution *x = &loop->longest[i];
-		if (x->end <= from)
-			continue;
+	if (x) {
 		d->blamed = x->bh;
 		d->blamed_begin = x->begin;
 		d->blamed_end = x->end;
-		return;
 	}
+	x = k ? bht_longest_since(&k->waits, from) : NULL;
+	if (x)
+		d->queue = *x;
 }
 
-static struct bht_delay delay_of(const struct bht_bh_machine *bh, const struct bht_loop_machine *loop,
-				 const struct bht_event *begin)
+static struct bht_delay delay_of(const struct bht_machines *m, const struct bht_bh_machine *bh,
+				 const struct bht_loop_machine *loop, const struct bht_event *begin)
 {
 	struct bht_delay d = { .schedule = bh->effective, .notify = bh->answer, .begin = *begin };
 
 	if (bht_time(&loop->wait_end) > bht_time(&bh->effective))
-		d.wait_end = loop->wait_end;
+		d.wait_end = loop->wait_end, d.woken = bht_time(&loop->waking);
 	d.busy = loop->busy - bh->busy_before;
-	blame(&d, loop);
+	blame(m, &d, loop);
 	return d;
 }
 
@@ -88,14 +90,15 @@ void bht_delay_measure(struct bht_machines *m, struct bht_bh_machine *bh, const 
 
 	if (bht_time(begin) <= since || bhp_decode_schedule(&bh->effective.r).kind == BHP_KIND_IDLE)
 		return;
-	/* Most are neither the slowest so far nor woken meanwhile. */
+	/* Most are neither the slowest so far nor woken meanwhile by anything else. */
 	bool slowest = bht_time(begin) - since > bh->slowest_gap;
-	if (!slowest && since + m->error >= woke)
+	bool in_time = bhp_decode_wait_end(&loop->wait_end.r).woke & BHP_WOKE_NOTIFIER;
+	if (!slowest && (in_time || since + m->error >= woke))
 		return;
 	/* It may have run, and been scheduled again, unseen. */
 	if (!bht_lossless(m, since, bht_time(begin)))
 		return;
-	struct bht_delay d = delay_of(bh, loop, begin);
+	struct bht_delay d = delay_of(m, bh, loop, begin);
 	if (slowest) {
 		bh->slowest = d;
 		bh->slowest_gap = bht_delay_length(&d);

@@ -12,6 +12,7 @@
 #ifndef BHT_EVENT_H
 #define BHT_EVENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "record.h"
@@ -34,6 +35,18 @@ struct bht_event {
 	uint32_t process; /* index of the process in a recording of several, BHT_ALL_PROCESSES for a loss of all */
 	const char *text; /* TEXT field; valid until the source's next call; or NULL */
 };
+
+/* Whether the kernel saw the event: it is about a thread, and no loop. */
+static inline bool bht_is_kernel(unsigned id)
+{
+	switch (id) {
+#define BHP_KERNEL(number, name, fields, doc) case (number):
+#include "events.def.h"
+		return true;
+	default:
+		return false;
+	}
+}
 
 /* Everything of thread TID (0: of all threads) before TIME may be missing.
  * COUNT is how many events, 0 when that is not known. */

@@ -69,6 +69,14 @@ void bht_unseen(struct bht_evidence *ev, const char *format, ...)
 		ev->unseen[ev->n_unseen++] = sentence;
 }
 
+const char *bht_recorder_name(enum bht_recorder recorder)
+{
+	static const char *const names[] = {
+		[BHT_BY_FLIGHT] = "flight", [BHT_BY_LTTNG] = "lttng", [BHT_BY_BPF] = "bpf"
+	};
+	return names[recorder];
+}
+
 void bht_evidence_free(struct bht_evidence *ev)
 {
 	bht_sample_free(&ev->first);

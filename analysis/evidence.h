@@ -108,8 +108,11 @@ enum bht_origin {
 	BHT_FROM_HISTORY   /* one, made of the events alone: history.h */
 };
 
-/* What recorded the history. */
-enum bht_recorder { BHT_BY_FLIGHT, BHT_BY_LTTNG };
+/* What recorded the history. All but the flight recorder leave out where an execution
+ * begins: a heavy probe there would hide the race (docs/placement.md). */
+enum bht_recorder { BHT_BY_FLIGHT, BHT_BY_LTTNG, BHT_BY_BPF, BHT_RECORDERS };
+
+const char *bht_recorder_name(enum bht_recorder recorder); /* "flight", ... */
 
 struct bht_evidence {
 	enum bht_origin origin;

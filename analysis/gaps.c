@@ -101,30 +101,48 @@ static bool in_window(const struct bht_gaps *g, uint64_t time)
 	return time >= g->how->from && time <= g->how->until;
 }
 
-/* Ticks that the loop spent in callbacks up to TIME. */
-uint64_t bht_busy_at(const struct bht_loop_row *loop, uint64_t time)
-{
-	return loop->busy + (loop->doing == BHT_DOING_CALLBACKS && time > loop->since ? time - loop->since : 0);
-}
-
 static void turn_to(const struct bht_gaps *g, struct bht_loop_row *loop, enum bht_doing doing, uint64_t time)
 {
 	uint64_t from = loop->since > g->how->from ? loop->since : g->how->from;
 	uint64_t to = time < g->how->until ? time : g->how->until;
+	const struct bht_mark mark = bht_mark_at(loop, time);
 
 	if (to > from)
 		loop->spent[loop->doing] += to - from;
-	loop->busy = bht_busy_at(loop, time);
+	loop->busy = mark.busy;
+	loop->queued = mark.queued;
+	loop->thread_queued = bht_queued_at(loop->kernel, time);
 	if (time > loop->since)
 		loop->since = time;
 	loop->doing = doing;
+}
+
+static void polled_by(const struct bht_gaps *g, struct bht_loop_row *loop, uint32_t tid, uint64_t time)
+{
+	if (loop->poller == tid)
+		return;
+	turn_to(g, loop, loop->doing, time);
+	loop->poller = tid;
+	loop->kernel = bht_machine_kernel(&g->m, tid);
+	loop->thread_queued = bht_queued_at(loop->kernel, time);
+}
+
+/* All that its thread waited for a processor since it was woken, it waited in this sleep. */
+static void wait_ended(const struct bht_gaps *g, struct bht_loop_row *loop, uint64_t time)
+{
+	loop->woke = loop->waking = bht_mark_at(loop, time);
+	loop->waking.time = loop->kernel ? bht_time(&bht_machine_loop(&g->m, loop->addr)->waking) : 0;
+	if (!loop->waking.time)
+		return;
+	const uint64_t since = bht_queued_at(loop->kernel, time) - loop->kernel->woken_queued;
+	loop->waking.queued -= since < loop->waking.queued ? since : loop->waking.queued;
 }
 
 static void feed_turn(struct bht_gaps *g, struct bht_loop_row *loop, const struct bht_event *e)
 {
 	uint64_t time = bht_time(e);
 
-	loop->poller = e->tid;
+	polled_by(g, loop, e->tid, time);
 	switch (bht_event_id(e)) {
 	case BHP_ID_poll_begin:
 		loop->turns += in_window(g, time);
@@ -147,7 +165,7 @@ static void feed_turn(struct bht_gaps *g, struct bht_loop_row *loop, const struc
 	case BHP_ID_wait_end:
 		loop->wakes += in_window(g, time);
 		turn_to(g, loop, BHT_DOING_OTHER, time);
-		loop->woke_busy = loop->busy;
+		wait_ended(g, loop, time);
 		break;
 	}
 }
@@ -194,7 +212,8 @@ static void set(const struct bht_gaps *g, struct bht_gaps_object *o, const struc
 	o->certain = o->synced && (o->balance == 0 ? anchored || alone : o->balance < 0 && anchored);
 	o->setter = alone && e->tid ? e->tid : SEVERAL;
 	o->balance++;
-	o->busy = bht_busy_at(o->row->loop, bht_time(e));
+	o->scheduled = bht_mark_at(o->row->loop, bht_time(e));
+	o->notified.time = o->writes.time = 0;
 }
 
 static void clear(struct bht_gaps_object *o, uint32_t tid)
@@ -225,7 +244,7 @@ static int executes(struct bht_gaps *g, struct bht_gaps_object *o, const struct 
 	clear(o, e->tid);
 	o->running++;
 	turn_to(g, o->row->loop, BHT_DOING_CALLBACKS, bht_time(e));
-	o->row->loop->poller = e->tid;
+	polled_by(g, o->row->loop, e->tid, bht_time(e));
 	return rc;
 }
 
@@ -309,7 +328,7 @@ static int feed_bh(struct bht_gaps *g, const struct bht_evidence *ev, struct bht
 	case BHP_ID_notify:
 		notified(g, o->row->count, e);
 		if (bht_time(&m->answer) == bht_time(e) && m->answer.tid == e->tid)
-			o->notify_busy = bht_busy_at(o->row->loop, bht_time(e));
+			o->notified = bht_mark_at(o->row->loop, bht_time(e));
 		break;
 	case BHP_ID_execute_begin:
 		return executes(g, o, m, e, before);
@@ -376,6 +395,8 @@ int bht_gaps_feed(struct bht_gaps *g, const struct bht_evidence *ev, const struc
 
 	if (id == BHT_ID_LOSS)
 		return feed_loss(g, e);
+	if (bht_is_kernel(id))
+		return bht_gaps_feed_kernel(g, ev, e);
 	struct bht_before before = look_before(g, e);
 	int rc = bht_machines_feed(&g->m, e);
 	if (rc)

@@ -33,12 +33,25 @@
 #include "machines.h"
 
 /*
- * What a gap is cut into. All but the last end where something happened that is
- * recorded; what was not seen to happen is part of the next one. The time that the
- * loop spent in callbacks is taken out of each and is the last. So they add up to
- * the gap. A new one is a line here, a row of bht_segments, and its time in cut().
+ * What a gap is cut into. Most end where something happened that is recorded; what was
+ * not seen to happen is part of the next one. The time that the loop spent in callbacks,
+ * and outside of them without a processor, is taken out of each and is two of its own. So
+ * they add up to the gap. Without events of the kernel BHT_TO_WAKING and BHT_RUN_QUEUE are 0.
  */
-enum bht_segment { BHT_TO_NOTIFY, BHT_TO_WAKE, BHT_TO_RUN, BHT_IN_CALLBACKS, BHT_SEGMENTS };
+enum bht_segment {
+	BHT_TO_NOTIFY,
+	BHT_TO_WAKING,
+	BHT_RUN_QUEUE,
+	BHT_TO_WAKE,
+	BHT_TO_RUN,
+	BHT_IN_CALLBACKS,
+	BHT_SEGMENTS
+};
+
+static inline bool bht_segment_of_kernel(enum bht_segment segment)
+{
+	return segment == BHT_TO_WAKING || segment == BHT_RUN_QUEUE;
+}
 
 enum bht_count {
 	BHT_SCHEDULES,
@@ -75,6 +88,12 @@ extern const struct bht_term bht_segments[BHT_SEGMENTS], bht_counts[BHT_COUNTS],
 
 struct bht_row;
 
+/* A time, and what the loop had spent before it. */
+struct bht_mark {
+	uint64_t time, busy; /* in callbacks, */
+	uint64_t queued;     /* and outside of them without a processor */
+};
+
 struct bht_loop_row {
 	uint64_t addr;
 	unsigned index;             /* in the order of appearance */
@@ -88,9 +107,11 @@ struct bht_loop_row {
 	/* Private: what it is doing, since when; ticks in callbacks before that. */
 	enum bht_doing doing;
 	uint64_t since, busy;
-	uint64_t woke_busy; /* the same at its last wait_end */
-	unsigned sleeps;    /* outermost, so far */
-	bool slept;         /* since the last loss */
+	const struct bht_kernel *kernel; /* of the poller; NULL: nothing so far */
+	uint64_t queued, thread_queued;  /* without a processor then: outside of callbacks, and in all */
+	struct bht_mark waking, woke;    /* in its last wait that ended: time 0: not seen */
+	unsigned sleeps;                 /* outermost, so far */
+	bool slept;                      /* since the last loss */
 };
 
 /* All bottom halves of one name on one loop; one without a name stands for itself. */
@@ -112,6 +133,9 @@ struct bht_gap {
 	struct bht_row *row;
 	uint64_t bh;
 	struct bht_event schedule, notify, wait_end, begin; /* time 0: there is none */
+	struct bht_event write, waking, running;            /* the same as the kernel saw it */
+	bool kernel;                                        /* it told of the loop's thread */
+	struct bht_stretch queue; /* its longest wait for a processor; end 0: there was none */
 	uint64_t part[BHT_SEGMENTS];
 	enum bht_rescue rescue;
 	/* The longest callback that reached into it; NULL: none that has ended. */

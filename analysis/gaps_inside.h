@@ -16,10 +16,13 @@ struct bht_gaps_object {
 	int at_sleep;     /* the same when the loop slept before, */
 	uint64_t at_sleep_since;
 	unsigned sleeps;
-	uint32_t setter;            /* whose effective schedules were recorded since the last clear; 0 nobody's */
-	uint32_t cleared_by;        /* thread of the last clear */
-	unsigned rescued;           /* as the machine knows */
-	uint64_t busy, notify_busy; /* ticks in callbacks before the schedule, before its notify */
+	uint32_t setter;     /* whose effective schedules were recorded since the last clear; 0 nobody's */
+	uint32_t cleared_by; /* thread of the last clear */
+	unsigned rescued;    /* as the machine knows */
+	/* The schedule that waits; time 0, or not seen: its notification, and where that began
+	 * to write the eventfd. */
+	struct bht_mark scheduled, notified, writes;
+	struct bht_event write;
 };
 
 /* A gap whose producer may notify yet: delay.c calls it doubtful. */
@@ -42,8 +45,23 @@ struct bht_before {
 /* Whether none of L touches the time between. */
 bool bht_gaps_lossless(const struct bht_losses *l, uint64_t from, uint64_t to);
 
-/* Ticks that the loop spent in callbacks up to TIME. */
-uint64_t bht_busy_at(const struct bht_loop_row *loop, uint64_t time);
+/* TIME, as far as it is known what the loop did until then. */
+static inline struct bht_mark bht_mark_at(const struct bht_loop_row *loop, uint64_t time)
+{
+	const uint64_t queued = bht_queued_at(loop->kernel, time);
+	struct bht_mark mark = { time, loop->busy, loop->queued };
+
+	if (loop->doing != BHT_DOING_CALLBACKS)
+		mark.queued += queued > loop->thread_queued ? queued - loop->thread_queued : 0;
+	else if (time > loop->since)
+		mark.busy += time - loop->since;
+	return mark;
+}
+
+/* --- gaps_kernel.c ---------------------------------------------------------------- */
+
+/* Feeds an event of the kernel; nothing else is measured of those. 0 or -ENOMEM. */
+int bht_gaps_feed_kernel(struct bht_gaps *g, const struct bht_evidence *ev, const struct bht_event *e);
 
 /* --- gaps_measure.c: what begins at NOW, or with E, to be executed ------------------- */
 

@@ -23,15 +23,17 @@ enum bht_why_not bht_gaps_why_not(const struct bht_gaps *g, const struct bht_gap
 												     : BHT_LOST_EVENTS;
 }
 
-/* Up to when, and how much the loop was busy by then. */
-struct mark {
-	uint64_t time, busy;
-};
+static uint64_t spent(uint64_t from, uint64_t to, uint64_t most)
+{
+	const uint64_t n = to > from ? to - from : 0;
+
+	return n < most ? n : most;
+}
 
 /* Fills in the parts: they add up to the gap, whatever the stamps say. */
-static void cut(struct bht_gap *gap, struct mark from, struct mark mark[BHT_IN_CALLBACKS])
+static void cut(struct bht_gap *gap, struct bht_mark from, struct bht_mark mark[BHT_IN_CALLBACKS])
 {
-	struct mark limit = mark[BHT_IN_CALLBACKS - 1];
+	struct bht_mark limit = mark[BHT_IN_CALLBACKS - 1];
 
 	/* No part ends after the one behind it. */
 	for (unsigned i = BHT_IN_CALLBACKS; i-- > 0;) {
@@ -43,27 +45,50 @@ static void cut(struct bht_gap *gap, struct mark from, struct mark mark[BHT_IN_C
 	for (unsigned i = 0; i < BHT_IN_CALLBACKS; i++) {
 		if (mark[i].time <= from.time)
 			continue; /* not seen, or too early */
-		uint64_t length = mark[i].time - from.time;
-		uint64_t busy = mark[i].busy > from.busy ? mark[i].busy - from.busy : 0;
-		busy = busy < length ? busy : length;
-		gap->part[i] = length - busy;
+		const uint64_t length = mark[i].time - from.time;
+		const uint64_t busy = spent(from.busy, mark[i].busy, length);
+		const uint64_t queued = spent(from.queued, mark[i].queued, length - busy);
+		gap->part[i] = length - busy - queued;
 		gap->part[BHT_IN_CALLBACKS] += busy;
+		gap->part[BHT_RUN_QUEUE] += queued;
 		from = mark[i];
 	}
 }
 
 static void blame(struct bht_gaps *g, struct bht_gap *gap, const struct bht_loop_machine *m)
 {
-	for (unsigned i = 0; i < m->n_longest; i++) {
-		const struct bht_execution *x = &m->longest[i];
-		if (x->end <= bht_time(&gap->schedule))
-			continue;
-		const struct bht_gaps_object *o = bht_map_get(&g->objects, x->bh);
-		gap->blamed = o ? o->row : NULL;
-		gap->blamed_begin = x->begin;
-		gap->blamed_end = x->end;
+	const struct bht_stretch *x = bht_longest_since(&m->longest, bht_time(&gap->schedule));
+	const struct bht_gaps_object *o = x ? bht_map_get(&g->objects, x->bh) : NULL;
+
+	if (!x)
 		return;
-	}
+	gap->blamed = o ? o->row : NULL;
+	gap->blamed_begin = x->begin;
+	gap->blamed_end = x->end;
+}
+
+/* When the loop's wait ended, and what the kernel told of that. */
+static void woke(struct bht_gap *gap, const struct bht_loop_row *loop, const struct bht_loop_machine *m,
+		 struct bht_mark mark[BHT_IN_CALLBACKS])
+{
+	gap->wait_end = m->wait_end;
+	mark[BHT_TO_WAKE] = loop->woke;
+	if (bht_time(&m->waking) <= bht_time(&gap->schedule))
+		return;
+	gap->waking = m->waking;
+	gap->running = m->running;
+	mark[BHT_TO_WAKING] = loop->waking;
+}
+
+/* The longest wait for a processor, unless a callback was interrupted by it. */
+static void queued(struct bht_gap *gap, const struct bht_kernel *k)
+{
+	const uint64_t from = bht_time(&gap->schedule);
+	const struct bht_stretch *x = bht_longest_since(&k->waits, from);
+
+	gap->kernel = bht_time(&k->in) || bht_time(&k->out) || bht_time(&k->waking);
+	if (x && x->end - (x->begin > from ? x->begin : from) <= gap->part[BHT_RUN_QUEUE])
+		gap->queue = *x;
 }
 
 static struct bht_gap gap_of(struct bht_gaps *g, const struct bht_gaps_object *o, const struct bht_bh_machine *m,
@@ -71,20 +96,24 @@ static struct bht_gap gap_of(struct bht_gaps *g, const struct bht_gaps_object *o
 {
 	const struct bht_loop_row *loop = o->row->loop;
 	const struct bht_loop_machine *lm = bht_machine_loop(&g->m, loop->addr);
+	const struct bht_kernel *k = bht_machine_kernel(&g->m, begin->tid);
 	struct bht_gap gap = {
 		.row = o->row, .bh = m->addr, .schedule = m->effective, .notify = m->answer, .begin = *begin
 	};
-	struct mark mark[BHT_IN_CALLBACKS] = { 0 };
+	struct bht_mark mark[BHT_IN_CALLBACKS] = { 0 };
 
 	gap.schedule.text = gap.notify.text = gap.begin.text = NULL;
 	if (lm && bht_time(&lm->wait_end) > bht_time(&gap.schedule))
-		gap.wait_end = lm->wait_end;
-	mark[BHT_TO_NOTIFY] = (struct mark){ bht_time(&gap.notify), o->notify_busy };
-	mark[BHT_TO_WAKE] = (struct mark){ bht_time(&gap.wait_end), loop->woke_busy };
-	mark[BHT_TO_RUN] = (struct mark){ bht_time(begin), bht_busy_at(loop, bht_time(begin)) };
-	cut(&gap, (struct mark){ bht_time(&gap.schedule), o->busy }, mark);
+		woke(&gap, loop, lm, mark);
+	if (o->writes.time)
+		gap.write = o->write;
+	mark[BHT_TO_NOTIFY] = o->writes.time ? o->writes : o->notified;
+	mark[BHT_TO_RUN] = bht_mark_at(loop, bht_time(begin));
+	cut(&gap, o->scheduled, mark);
 	if (lm && gap.part[BHT_IN_CALLBACKS])
 		blame(g, &gap, lm);
+	if (k)
+		queued(&gap, k);
 	return gap;
 }
 

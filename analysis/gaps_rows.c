@@ -12,6 +12,8 @@
 
 const struct bht_term bht_segments[BHT_SEGMENTS] = {
 	[BHT_TO_NOTIFY] = { "notify", "from the schedule to its notification" },
+	[BHT_TO_WAKING] = { "waking", "from there until the kernel made the loop's thread runnable" },
+	[BHT_RUN_QUEUE] = { "run-queue", "meanwhile runnable but without a processor, outside of callbacks" },
 	[BHT_TO_WAKE] = { "wake", "from there until the loop's wait ended; nothing when it was awake" },
 	[BHT_TO_RUN] = { "run", "from there to the execution: getting the CPU, handlers of descriptors and timers" },
 	[BHT_IN_CALLBACKS] = { "callbacks", "meanwhile in callbacks of bottom halves: head-of-line time" },

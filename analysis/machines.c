@@ -120,6 +120,9 @@ static int feed_loss(struct bht_machines *m, const struct bht_event *e)
 	m->lost += bht_loss_count(e);
 	m->n_losses++;
 	m->losses[bht_loss_reason(e) & 7]++;
+	BHT_MAP_EACH(&m->kernel, k)
+	if (!e->tid || e->tid == k->key)
+		bht_kernel_lost(k->value);
 	if (e->tid == 0) {
 		add_span(m, 0, until);
 		if (until > m->all_complete_since)
@@ -289,12 +292,27 @@ static int feed_objects(struct bht_machines *m, struct bht_thread_machine *threa
 	return 0;
 }
 
+static __attribute__((noinline)) int feed_kernel(struct bht_machines *m, const struct bht_event *e)
+{
+	struct bht_kernel *k = bht_map_get(&m->kernel, e->tid);
+
+	if (!k)
+		k = make(&m->kernel, e->tid, sizeof(*k));
+	if (!k)
+		return -ENOMEM;
+	m->n_kernel++;
+	bht_feed_kernel(k, e);
+	return 0;
+}
+
 int bht_machines_feed(struct bht_machines *m, const struct bht_event *e)
 {
 	uint64_t previous;
 
 	if (bht_event_id(e) == BHT_ID_LOSS)
 		return feed_loss(m, e);
+	if (__builtin_expect(bht_is_kernel(bht_event_id(e)), 0))
+		return feed_kernel(m, e);
 	if (m->n_events++ == 0)
 		m->first = bht_time(e);
 	struct bht_thread_machine *thread = the_thread(m, e->tid);
@@ -318,6 +336,8 @@ void bht_machines_free(struct bht_machines *m)
 	}
 	BHT_MAP_EACH(&m->loops, e)
 	free(e->value);
+	BHT_MAP_EACH(&m->kernel, e)
+	free(e->value);
 	BHT_MAP_EACH(&m->threads, e)
 	{
 		bht_map_free(&((struct bht_thread_machine *)e->value)->loops);
@@ -325,5 +345,6 @@ void bht_machines_free(struct bht_machines *m)
 	}
 	bht_map_free(&m->bhs);
 	bht_map_free(&m->loops);
+	bht_map_free(&m->kernel);
 	bht_map_free(&m->threads);
 }

@@ -35,6 +35,33 @@ struct bht_recent {
 	uint64_t n; /* ever added */
 };
 
+/* What took from BEGIN to END: the execution of a bottom half, or a thread's wait for
+ * processor CPU, which thread BEHIND had meanwhile (0: nobody that is known). */
+struct bht_stretch {
+	union {
+		uint64_t bh;
+		struct {
+			uint32_t behind, cpu;
+		};
+	};
+	uint64_t begin, end;
+};
+
+/* Each is longer than all that ended later. */
+struct bht_longest {
+	struct bht_stretch x[BHT_LONG_MAX];
+	unsigned n;
+};
+
+/* The longest of those that reach beyond FROM; NULL: none. */
+static inline const struct bht_stretch *bht_longest_since(const struct bht_longest *l, uint64_t from)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		if (l->x[i].end > from)
+			return &l->x[i];
+	return NULL;
+}
+
 /* How an execution came about whose schedule had waited; judged by rules/late.c. */
 enum bht_rescue {
 	BHT_NOT_RESCUED,
@@ -48,6 +75,8 @@ struct bht_delay {
 	struct bht_event schedule, notify, wait_end, begin; /* time 0: there is none */
 	uint64_t busy;                                      /* of it, ticks that the loop spent in other callbacks */
 	uint64_t blamed, blamed_begin, blamed_end;          /* the longest of those executions: bottom half, from, to */
+	uint64_t woken;           /* when the loop's thread was, before that wait_end; 0: not seen */
+	struct bht_stretch queue; /* its longest wait for a processor; end 0: none was seen */
 };
 
 /* Ticks from the schedule to the execution. */
@@ -92,31 +121,40 @@ struct bht_bh_machine {
 	char name[BHP_NAME_SIZE];
 };
 
-struct bht_execution {
-	uint64_t bh, begin, end;
-};
-
 /* The notify and loop machine. */
 struct bht_loop_machine {
 	uint64_t addr;
 	struct bht_event wait_begin, wait_end, accept;
-	struct bht_event written;                   /* last notify that wrote the eventfd */
-	struct bht_event stolen;                    /* last accept by a thread that does not poll */
-	struct bht_event poll;                      /* last poll_begin or poll_end */
-	uint64_t executions;                        /* begun, ever */
-	uint64_t executions_lossy;                  /* those before the last loss of any thread */
-	unsigned n_losses;                          /* of all threads, when an execution began last */
-	uint64_t busy;                              /* ticks in outermost callbacks */
-	struct bht_execution open[BHT_OPEN_MAX];    /* begun and not ended, outermost first */
-	unsigned n_open;                            /* may be more than fit */
-	struct bht_execution longest[BHT_LONG_MAX]; /* each longer than all that ended later */
-	unsigned n_longest;
+	struct bht_event written;              /* last notify that wrote the eventfd */
+	struct bht_event stolen;               /* last accept by a thread that does not poll */
+	struct bht_event poll;                 /* last poll_begin or poll_end */
+	uint64_t executions;                   /* begun, ever */
+	uint64_t executions_lossy;             /* those before the last loss of any thread */
+	unsigned n_losses;                     /* of all threads, when an execution began last */
+	uint64_t busy;                         /* ticks in outermost callbacks */
+	struct bht_stretch open[BHT_OPEN_MAX]; /* begun and not ended, outermost first */
+	unsigned n_open;                       /* may be more than fit */
+	struct bht_longest longest;            /* executions */
 	struct bht_recent recent;
+	/* When its thread was made runnable in the last wait that ended, and when it got a
+	 * processor; time 0: the kernel did not tell. */
+	struct bht_event waking, running;
 	char name[BHP_NAME_SIZE];
 	/* From its loop_new; FREED by its loop_free. */
 	bool seen_new, freed;
 	uint32_t protocol;
 	int32_t notifier_fd;
+};
+
+/* What the kernel told of a thread. Times of events are 0 when there was none. */
+struct bht_kernel {
+	struct bht_event in, out; /* last switches */
+	struct bht_event waking;  /* last one, */
+	struct bht_event woken;   /* and last one that ended a sleep */
+	uint64_t woken_queued;    /* QUEUED at that time */
+	uint64_t since;           /* it waits for a processor since then; 0: it does not */
+	uint64_t queued;          /* ticks that it waited before that */
+	struct bht_longest waits;
 };
 
 /* What a thread has to do with a loop. */
@@ -148,13 +186,15 @@ struct bht_span_of_time {
 
 struct bht_machines {
 	struct bht_map bhs, loops, threads;
+	struct bht_map kernel;          /* by tid; threads that have no other event are here alone */
 	struct bht_bh_machine *last_bh; /* found last */
 	struct bht_loop_machine *last_loop;
 	struct bht_thread_machine *last_thread[BHT_LAST_THREADS]; /* by tid: the merge alternates between a few */
 	uint64_t error;       /* ticks: no two events of different threads closer than this are ordered */
 	uint64_t race_window; /* ticks: what was scheduled longer before an execution was seen by it */
 	uint64_t first;       /* time of the first event */
-	uint64_t n_events;
+	uint64_t n_events;    /* but those of the kernel */
+	uint64_t n_kernel;
 	uint64_t lost;               /* events known to be missing, all threads */
 	uint64_t all_complete_since; /* for every thread, from losses of no thread in particular */
 	unsigned n_losses;           /* loss events */
@@ -170,6 +210,25 @@ int bht_machines_feed(struct bht_machines *m, const struct bht_event *e);
 struct bht_bh_machine *bht_machine_bh(const struct bht_machines *m, uint64_t addr);
 struct bht_loop_machine *bht_machine_loop(const struct bht_machines *m, uint64_t addr);
 struct bht_thread_machine *bht_machine_thread(const struct bht_machines *m, uint32_t tid);
+
+/* What the kernel told of the thread; NULL when nothing. */
+static inline const struct bht_kernel *bht_machine_kernel(const struct bht_machines *m, uint32_t tid)
+{
+	return m->n_kernel ? bht_map_get(&m->kernel, tid) : NULL;
+}
+
+/* Ticks up to TIME that the thread could run and had no processor, as far as that was told.
+ * K may be NULL. */
+static inline uint64_t bht_queued_at(const struct bht_kernel *k, uint64_t time)
+{
+	return k ? k->queued + (k->since && time > k->since ? time - k->since : 0) : 0;
+}
+
+/* "on CPU 1 behind thread 17 (worker)", of a wait for a processor. Names are as the target
+ * wrote them. */
+struct bht_evidence;
+void bht_queue_words(char *dst, size_t size, const struct bht_machines *m, const struct bht_evidence *ev,
+		     const struct bht_stretch *queue);
 
 /* From which time on the history of all threads is complete. */
 uint64_t bht_complete_since(const struct bht_machines *m);
@@ -219,6 +278,12 @@ int bht_feed_bh(struct bht_machines *m, struct bht_bh_machine *bh, const struct 
 int bht_feed_loop(struct bht_machines *m, const struct bht_event *e);
 void bht_execution_begins(const struct bht_machines *m, struct bht_loop_machine *loop, uint64_t bh, uint64_t time);
 void bht_execution_ends(struct bht_loop_machine *loop, uint64_t bh, uint64_t time);
+
+void bht_longest_add(struct bht_longest *l, const struct bht_stretch *x);
+
+/* kernel.c: an event of the kernel; some are missing. */
+void bht_feed_kernel(struct bht_kernel *k, const struct bht_event *e);
+void bht_kernel_lost(struct bht_kernel *k);
 
 /* delay.c: BH begins to be executed although its schedule waited. */
 void bht_delay_measure(struct bht_machines *m, struct bht_bh_machine *bh, const struct bht_loop_machine *loop,

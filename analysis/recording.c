@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "beginnings.h"
 #include "clock.h"
 #include "ctf.h"
 #include "epoch.h"
@@ -150,6 +151,7 @@ static int open_history(struct bht_recorded *p, struct bht_source **history, str
 	ev->ticks_per_ns = about.ticks_per_ns;
 	ev->clock = about.clock;
 	ev->realtime_ns = about.realtime_ns;
+	ev->recorder = about.recorder;
 	ev->clock_error_ns = BHT_CLOCK_ERROR_NS;
 	bht_unseen(ev, "the state of the process: it or its recorder ended before that could be kept");
 	return 0;
@@ -162,7 +164,11 @@ static int open_process(const char *path, struct bht_recorded *p, struct bht_sou
 	*p = (struct bht_recorded){ .path = strdup(path), .kept = is_a(path, "evidence", S_IFREG) };
 	if (!p->path)
 		return bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", path);
-	return p->kept ? bht_snapshot_open(p->path, &p->ev, history, refusal) : open_history(p, history, refusal);
+	int rc = p->kept ? bht_snapshot_open(p->path, &p->ev, history, refusal) : open_history(p, history, refusal);
+	if (rc || !*history || p->ev.recorder == BHT_BY_FLIGHT)
+		return rc;
+	*history = bht_whole_history(*history, p, 1);
+	return *history ? 0 : bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", path);
 }
 
 /* Says of each event which process it is of. */

@@ -63,19 +63,20 @@ static int read_all(struct reading *r)
 	return rc ? rc : n;
 }
 
-/* A recorder that came later has not seen the beginning. */
-static int note_beginning(struct bht_recording *rec, struct bht_machines *m)
+/* A recorder that came later has not seen the beginning; rings tell of that themselves. */
+static int note_beginning(const struct bht_recorded *p, struct bht_machines *m)
 {
 	struct bht_event e = bht_loss(m->first, 0, BHT_LOSS_EARLIER, 0);
+	const bool late = p->ev.recorder != BHT_BY_FLIGHT && m->n_events && bht_history_begins_late(m);
 
-	return rec->trace && m->n_events && bht_history_begins_late(m) ? bht_machines_feed(m, &e) : 0;
+	return late ? bht_machines_feed(m, &e) : 0;
 }
 
 static int judge(struct bht_recording *rec, unsigned i, struct bht_machines *m, uint64_t late_ns,
 		 struct bht_diagnosis *d)
 {
 	struct bht_recorded *p = &rec->process[i];
-	int rc = note_beginning(rec, m);
+	int rc = note_beginning(p, m);
 
 	if (!rc && !p->kept)
 		rc = bht_history_evidence(m, &p->ev);

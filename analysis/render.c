@@ -231,14 +231,18 @@ const char *bht_confidence_meaning(enum bht_confidence confidence)
 	return "";
 }
 
-const char *bht_recorder_note(const struct bht_evidence *ev, const struct bht_diagnosis *d)
+const char *bht_recorder_note(const struct bht_evidence *ev, uint64_t n_events)
 {
-	if (!d->n_events)
+	if (!n_events)
 		return "no event history: the recorder was off, or has no events. Only the state could be judged.";
 	if (ev->recorder == BHT_BY_LTTNG)
 		return "LTTng-UST: tracepoints after the racing pairs. In a free-running loop that kept about 0.3 of "
 		       "the untraced rate of lost wakeups where it was measured, so such a race may hide from it. See "
 		       "docs/placement.md.";
+	if (ev->recorder == BHT_BY_BPF)
+		return "eBPF: USDT probes after the racing pairs. In a free-running loop that kept about 0.3 of the "
+		       "untraced rate of lost wakeups where it was measured, so such a race may hide from it; with "
+		       "--begins, a probe before each callback too, nearly all of them do. See docs/placement.md.";
 	return "flight recorder: plain stores and an unordered clock, outside the racing pairs. That kept 0.7 to 1 of "
 	       "the untraced rate of lost wakeups where it was measured; a record inside a pair, which a foreign loop "
 	       "might have, would hide them. See docs/placement.md.";

@@ -86,9 +86,9 @@ const char *bht_origin_name(enum bht_origin origin);
 /* The object of bhtrace.diagnosis/1, to be freed by the caller; NULL without memory. */
 json_t *bht_diagnosis_json(const struct bht_evidence *ev, const struct bht_diagnosis *d);
 
-/* What a confidence means, and what the recorder behind D may hide. */
+/* What a confidence means, and what the recorder of so many events may hide. */
 const char *bht_confidence_meaning(enum bht_confidence confidence);
-const char *bht_recorder_note(const struct bht_evidence *ev, const struct bht_diagnosis *d);
+const char *bht_recorder_note(const struct bht_evidence *ev, uint64_t n_events);
 
 /* The evidence of F: one time axis, one column a thread. */
 void bht_render_table(FILE *out, const struct bht_evidence *ev, const struct bht_finding *f,

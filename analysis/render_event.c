@@ -21,7 +21,7 @@ static const struct look {
 	const char *event, *field;
 	enum style style;
 	uint64_t quiet;
-	const char *word[4];
+	const char *word[6];
 } looks[] = {
 	{ "bh_delete", "flags", BITS, 0, { "scheduled", "linked", "idle", "deleted" } },
 	{ "bh_cancel", "flags", BITS, 0, { "scheduled", "linked", "idle", "deleted" } },
@@ -40,6 +40,14 @@ static const struct look {
 	{ "wait_end", "woke", BITS, NEVER, { "notifier", "fd", "timeout", "signal" } },
 	{ "wait_end", "fd", NUMBER, UINT64_MAX, { NULL } },
 	{ "thread", "previous", NUMBER, 0, { NULL } },
+	{ "waking", "waker", NUMBER, 0, { NULL } },
+	{ "switch_in", "before", NUMBER, 0, { NULL } },
+	{ "switch_out", "why", WORDS, NEVER, { "preempted", "asleep", "uninterruptible", "halted", "gone" } },
+	{ "switch_out", "after", NUMBER, 0, { NULL } },
+	{ "call_begin", "call", WORDS, NEVER, { NULL, "read", "write", "poll", "futex-wait", "futex-wake" } },
+	{ "call_begin", "fd", NUMBER, UINT64_MAX, { NULL } },
+	{ "call_end", "call", WORDS, NEVER, { NULL, "read", "write", "poll", "futex-wait", "futex-wake" } },
+	{ "call_end", "fd", NUMBER, UINT64_MAX, { NULL } },
 };
 
 static const struct look *find_look(const char *event, const char *field)
@@ -52,7 +60,7 @@ static const struct look *find_look(const char *event, const char *field)
 	return &plain;
 }
 
-static void set_bits(struct bht_field *f, const char *const word[4])
+static void set_bits(struct bht_field *f, const char *const word[6])
 {
 	for (unsigned bit = 0; bit < 4; bit++)
 		if (f->value >> bit & 1) {
@@ -71,7 +79,7 @@ static void describe(const char *event, struct bht_field *f)
 	f->quiet = f->value == look->quiet;
 	if (look->style == BITS)
 		set_bits(f, look->word);
-	else if (look->style == WORDS && f->value < 4 && look->word[f->value])
+	else if (look->style == WORDS && f->value < 6 && look->word[f->value])
 		snprintf(f->word, sizeof(f->word), "%s", look->word[f->value]);
 }
 

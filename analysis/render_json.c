@@ -171,11 +171,10 @@ static json_t *cost(const struct bht_evidence *ev)
 static json_t *history(const struct bht_evidence *ev, const struct bht_diagnosis *d)
 {
 	json_t *o = json_object();
-	static const char *const recorders[] = { [BHT_BY_FLIGHT] = "flight", [BHT_BY_LTTNG] = "lttng" };
-	bool failed = PUT(o, "recorder", d->n_events ? json_string(recorders[ev->recorder]) : json_null());
+	bool failed = PUT(o, "recorder", d->n_events ? json_string(bht_recorder_name(ev->recorder)) : json_null());
 
 	failed |= PUT(o, "events", number(d->n_events));
-	failed |= PUT(o, "note", json_string(bht_recorder_note(ev, d)));
+	failed |= PUT(o, "note", json_string(bht_recorder_note(ev, d->n_events)));
 	failed |= PUT(o, "clock_error_ns", real(ev->clock_error_ns));
 	return unless(o, failed);
 }

@@ -197,7 +197,7 @@ static void print_cost(const struct page *p)
 	snprintf(line, sizeof(line), "target stopped for %" PRIu64 " us, read for %" PRIu64 " us", p->ev->stopped_us,
 		 p->ev->read_us);
 	labelled(p, "cost", line);
-	labelled(p, "recorder", bht_recorder_note(p->ev, p->d));
+	labelled(p, "recorder", bht_recorder_note(p->ev, p->d->n_events));
 }
 
 int bht_render_text(FILE *out, const struct bht_evidence *ev, const struct bht_diagnosis *d,

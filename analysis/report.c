@@ -63,6 +63,8 @@ static int feed_one(struct bht_report *r, unsigned process, const struct bht_eve
 	const struct bht_evidence *ev = evidence(r, process);
 	bool loss = bht_event_id(e) == BHT_ID_LOSS;
 
+	if (bht_is_kernel(bht_event_id(e)))
+		return bht_gaps_feed(&r->gaps[process], ev, e);
 	/* Of what is later some threads have no more. */
 	if (!loss && ev->history_until && bht_time(e) > ev->history_until)
 		return 0;
@@ -159,6 +161,14 @@ int bht_report_total(const struct bht_report *r, struct bht_row *total)
 	return rc;
 }
 
+bool bht_report_kernel(const struct bht_report *r)
+{
+	for (unsigned p = 0; p < r->n; p++)
+		if (r->gaps[p].m.n_kernel)
+			return true;
+	return false;
+}
+
 bool bht_report_blind(const struct bht_row *total)
 {
 	return !total->gap.n && total->unmeasured[BHT_LOST_EVENTS];
@@ -244,10 +254,11 @@ void bht_report_sentence(char dst[BHT_LINE], const struct bht_report *r, const s
 
 unsigned bht_gap_events(const struct bht_gap *gap, struct bht_gap_event events[BHT_GAP_EVENTS])
 {
-	const struct bht_gap_event all[] = { { &gap->schedule, "scheduled" },
-					     { &gap->notify, "notified" },
-					     { &gap->wait_end, "woke" },
-					     { &gap->begin, "executed" } };
+	const struct bht_gap_event all[BHT_GAP_EVENTS] = {
+		{ &gap->schedule, "scheduled" }, { &gap->write, "began to notify" }, { &gap->notify, "notified" },
+		{ &gap->waking, "was woken" },   { &gap->running, "got a CPU" },     { &gap->wait_end, "woke" },
+		{ &gap->begin, "executed" }
+	};
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < BHT_GAP_EVENTS; i++) {
@@ -310,9 +321,35 @@ static void callback_cause(char dst[BHT_LINE], const struct bht_report *r, const
 		 safe, own, bht_brief_ns(longest, bht_report_ns(r, gap->blamed_end - gap->blamed_begin)));
 }
 
+static void sleep_cause(char dst[BHT_LINE], const struct bht_gap *gap, const char *part)
+{
+	const bool notified =
+		bht_time(&gap->wait_end) && bhp_decode_wait_end(&gap->wait_end.r).woke & BHP_WOKE_NOTIFIER;
+	char by[48];
+
+	woken_by(by, sizeof(by), gap);
+	if (!gap->kernel)
+		snprintf(dst, BHT_LINE, "%s: %s until the wait ended; run queue unknown without kernel events",
+			 notified ? "woken late" : "the loop slept on", part);
+	else if (notified)
+		snprintf(dst, BHT_LINE, "woken late: %s until the kernel made its thread runnable", part);
+	else
+		snprintf(dst, BHT_LINE, "woken but not by its notifier: the loop slept on for %s, until %s woke it",
+			 part, by);
+}
+
+static void queue_cause(char dst[BHT_LINE], const struct bht_report *r, unsigned process, const struct bht_gap *gap,
+			const char *part)
+{
+	char where[BHT_THREAD_LABEL] = "";
+
+	if (gap->queue.end)
+		bht_queue_words(where, sizeof(where), &r->gaps[process].m, evidence(r, process), &gap->queue);
+	snprintf(dst, BHT_LINE, "run queue %s%s%s", part, *where ? " " : "", where);
+}
+
 void bht_gap_cause(char dst[BHT_LINE], const struct bht_report *r, unsigned process, const struct bht_gap *gap)
 {
-	bool notified = bht_time(&gap->wait_end) && bhp_decode_wait_end(&gap->wait_end.r).woke & BHP_WOKE_NOTIFIER;
 	char thread[BHT_THREAD_LABEL], part[BHT_BRIEF];
 	unsigned most = 0;
 
@@ -327,13 +364,15 @@ void bht_gap_cause(char dst[BHT_LINE], const struct bht_report *r, unsigned proc
 	else if (most == BHT_TO_NOTIFY)
 		snprintf(dst, BHT_LINE, "%s took %s from the schedule to its notify",
 			 bht_gap_thread(thread, r, process, gap->schedule.tid), part);
+	else if (most == BHT_RUN_QUEUE)
+		queue_cause(dst, r, process, gap, part);
+	else if (most == BHT_TO_WAKING || (most == BHT_TO_WAKE && !gap->kernel))
+		sleep_cause(dst, gap, part);
 	else if (most == BHT_TO_WAKE)
-		snprintf(dst, BHT_LINE, "%s: %s until the wait ended; run queue unknown without kernel events",
-			 notified ? "woken late" : "the loop slept on", part);
+		snprintf(dst, BHT_LINE, "its thread ran for %s until the wait ended", part);
 	else
-		snprintf(
-			dst, BHT_LINE,
-			"the loop was awake and executed nothing for %s: no CPU, or handlers of descriptors or timers, "
-			"which are not recorded",
-			part);
+		snprintf(dst, BHT_LINE,
+			 "the loop was awake and executed nothing for %s: %shandlers of descriptors or timers, "
+			 "which are not recorded",
+			 part, gap->kernel ? "" : "no CPU, or ");
 }

@@ -19,7 +19,7 @@ struct bht_report {
 	const struct bht_recording *rec; /* borrowed, and read to its end */
 	struct bht_gaps *gaps;           /* one for each of rec->process; owned */
 	unsigned n;
-	uint64_t n_events, first, last; /* of all; times of the first and the last */
+	uint64_t n_events, first, last; /* of all but the kernel's; times of the first and the last */
 	struct bht_event lost;          /* private: the last loss of all processes */
 	bool informed;                  /* private: it is the second reading */
 };
@@ -59,6 +59,9 @@ static inline uint64_t bht_row_unmeasured(const struct bht_row *row)
 	return n;
 }
 
+/* Whether the kernel told of any process. */
+bool bht_report_kernel(const struct bht_report *r);
+
 /* Whether there is something to measure, and losses hide all of it. */
 bool bht_report_blind(const struct bht_row *total);
 
@@ -80,7 +83,7 @@ void bht_report_sentence(char dst[BHT_LINE], const struct bht_report *r, const s
 void bht_gap_cause(char dst[BHT_LINE], const struct bht_report *r, unsigned process, const struct bht_gap *gap);
 
 /* The events that the gap consists of, in order, with their roles; gives their number. */
-enum { BHT_GAP_EVENTS = 4 };
+enum { BHT_GAP_EVENTS = 7 };
 struct bht_gap_event {
 	const struct bht_event *event;
 	const char *role;

@@ -22,6 +22,18 @@ static json_t *by_term(const struct bht_report *r, const struct bht_term *term, 
 	return unless(o, failed);
 }
 
+static json_t *segments(const struct bht_report *r, const uint64_t part[BHT_SEGMENTS])
+{
+	const bool kernel = bht_report_kernel(r);
+	json_t *o = json_object();
+	bool failed = false;
+
+	for (unsigned i = 0; i < BHT_SEGMENTS; i++)
+		if (kernel || !bht_segment_of_kernel(i))
+			failed |= PUT(o, bht_segments[i].id, ns(r, part[i]));
+	return unless(o, failed);
+}
+
 static json_t *buckets(const struct bht_report *r, const struct bht_histogram *h)
 {
 	struct bht_bucket b = { 0 };
@@ -61,7 +73,7 @@ static bool put_row(json_t *o, const struct bht_report *r, const struct bht_row 
 	bool failed = PUT(o, "counts", by_term(r, bht_counts, row->count, BHT_COUNTS, false));
 
 	failed |= PUT(o, "gaps", distribution(r, &row->gap));
-	failed |= PUT(o, "segments_ns", by_term(r, bht_segments, row->part, BHT_SEGMENTS, true));
+	failed |= PUT(o, "segments_ns", segments(r, row->part));
 	failed |= PUT(o, "rescued", number(row->rescued));
 	failed |= PUT(o, "not_measured", by_term(r, bht_why_nots, row->unmeasured, BHT_WHY_NOTS, false));
 	failed |= PUT(o, "callbacks", distribution(r, &row->callback));
@@ -166,7 +178,9 @@ static json_t *process(const struct bht_report *r, unsigned index)
 	failed |= PUT(o, "command", text(ev->command));
 	failed |= PUT(o, "host", *ev->hostname ? text(ev->hostname) : json_null());
 	failed |= PUT(o, "source", ev->source ? text(ev->source) : json_null());
+	failed |= PUT(o, "recorder", json_string(bht_recorder_name(ev->recorder)));
 	failed |= PUT(o, "events", number(g->m.n_events));
+	failed |= PUT(o, "kernel_events", number(g->m.n_kernel));
 	failed |= PUT(o, "clock_error_ns", isfinite(ev->clock_error_ns) ? json_real(ev->clock_error_ns) : json_null());
 	failed |= PUT(o, "loss", loss(r, g));
 	failed |= PUT(o, "unseen", unseen(ev));
@@ -223,6 +237,16 @@ static json_t *blamed(const struct bht_report *r, const struct bht_gap *gap)
 	return unless(o, failed);
 }
 
+static json_t *queue(const struct bht_report *r, const struct bht_gap *gap)
+{
+	json_t *o = json_object();
+	bool failed = PUT(o, "cpu", number(gap->queue.cpu));
+
+	failed |= PUT(o, "behind_tid", gap->queue.behind ? number(gap->queue.behind) : json_null());
+	failed |= PUT(o, "took_ns", ns(r, gap->queue.end - gap->queue.begin));
+	return unless(o, failed);
+}
+
 static json_t *gap_json(const struct bht_report *r, unsigned process_index, const struct bht_gap *gap)
 {
 	static const char *const rescue[] = { [BHT_RESCUED_MISSING] = "notify-missing",
@@ -238,9 +262,10 @@ static json_t *gap_json(const struct bht_report *r, unsigned process_index, cons
 	failed |= PUT(o, "addr", hex(gap->bh));
 	failed |= PUT(o, "at_ns", ns(r, bht_time(&gap->schedule) - r->first));
 	failed |= PUT(o, "gap_ns", ns(r, bht_gap_length(gap)));
-	failed |= PUT(o, "segments_ns", by_term(r, bht_segments, gap->part, BHT_SEGMENTS, true));
+	failed |= PUT(o, "segments_ns", segments(r, gap->part));
 	failed |= PUT(o, "rescued", gap->rescue ? json_string(rescue[gap->rescue]) : json_null());
 	failed |= PUT(o, "slow_callback", gap->blamed ? blamed(r, gap) : json_null());
+	failed |= PUT(o, "run_queue", gap->queue.end ? queue(r, gap) : json_null());
 	failed |= PUT(o, "cause", text(cause));
 	failed |= PUT(o, "events", witnesses(r, gap));
 	return unless(o, failed);

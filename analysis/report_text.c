@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* report_text.c - a report on a terminal: tables, a histogram for each loop, the worst gaps */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -167,6 +168,8 @@ SHOW(p999, show_ticks(p, &row->gap, 999, c))
 SHOW(max, show_ticks(p, &row->gap, 1000, c))
 SHOW(rescued, show_count(row->rescued, c))
 SHOW(notify, show_share(row->part[BHT_TO_NOTIFY], row->gap.sum, c))
+SHOW(waking, show_share(row->part[BHT_TO_WAKING], row->gap.sum, c))
+SHOW(run_queue, show_share(row->part[BHT_RUN_QUEUE], row->gap.sum, c))
 SHOW(wake, show_share(row->part[BHT_TO_WAKE], row->gap.sum, c))
 SHOW(run, show_share(row->part[BHT_TO_RUN], row->gap.sum, c))
 SHOW(callbacks, show_share(row->part[BHT_IN_CALLBACKS], row->gap.sum, c))
@@ -180,6 +183,14 @@ static const struct column counts[] = { { "schedules", show_schedules }, { "coal
 static const struct column latency[] = { { "gaps", show_gaps },      { "p50", show_p50 },    { "p90", show_p90 },
 					 { "p99", show_p99 },        { "p99.9", show_p999 }, { "max", show_max },
 					 { "rescued", show_rescued } };
+/* One that the kernel has told of has more parts, and no room for more than these. */
+static const struct column kernel_parts[] = {
+	{ "notify", show_notify }, { "waking", show_waking }, { "run-queue", show_run_queue },
+	{ "wake", show_wake },     { "run", show_run },       { "callback", show_callbacks }
+};
+static const struct column took[] = { { "p50", show_callback_p50 },
+				      { "p99", show_callback_p99 },
+				      { "max", show_callback_max } };
 static const struct column parts[] = { { "notify", show_notify },
 				       { "wake", show_wake },
 				       { "run", show_run },
@@ -227,6 +238,16 @@ static void loop_title(const struct page *p, unsigned process, const struct bht_
 	heading(p, line);
 }
 
+static void print_parts(const struct page *p, const struct bht_loop_row *loop, const struct bht_row *total)
+{
+	if (bht_report_kernel(p->r)) {
+		print_table(p, "waited for", COLUMNS(kernel_parts), loop, total);
+		print_table(p, "took", COLUMNS(took), loop, total);
+	} else {
+		print_table(p, "waited for", COLUMNS(parts), loop, total);
+	}
+}
+
 static int print_loop(const struct page *p, unsigned process, const struct bht_loop_row *loop)
 {
 	struct bht_row total = { 0 };
@@ -237,7 +258,7 @@ static int print_loop(const struct page *p, unsigned process, const struct bht_l
 		print_time(p, loop);
 		print_table(p, "bottom half", COLUMNS(counts), loop, &total);
 		print_table(p, "waited", COLUMNS(latency), loop, &total);
-		print_table(p, "waited for", COLUMNS(parts), loop, &total);
+		print_parts(p, loop, &total);
 		bht_report_bars(p->out, p->r, &total.gap, p->color, p->width);
 	}
 	bht_row_clear(&total);
@@ -246,8 +267,9 @@ static int print_loop(const struct page *p, unsigned process, const struct bht_l
 
 /* --- the worst --------------------------------------------------------------------- */
 
-/* One letter a segment, as long as its part; what took any time has at least one. */
-static void print_parts(const struct page *p, const struct bht_gap *gap)
+/* One letter a segment, as long as its part; what took any time has at least one. Those
+ * of the kernel have a capital. */
+static void print_cuts(const struct page *p, const struct bht_gap *gap)
 {
 	char line[BHT_LINE] = "", brief[BHT_BRIEF], bar[BAR_MAX + BHT_SEGMENTS + 1];
 	double length = (double)bht_gap_length(gap);
@@ -261,7 +283,8 @@ static void print_parts(const struct page *p, const struct bht_gap *gap)
 			 bht_brief_ns(brief, bht_report_ns(p->r, gap->part[i])));
 		unsigned end = n + 1 + (unsigned)((double)(room - 1) * (double)gap->part[i] / length);
 		for (; n < end && n < sizeof(bar) - 1; n++)
-			bar[n] = bht_segments[i].id[0];
+			bar[n] = (char)(bht_segment_of_kernel(i) ? toupper(bht_segments[i].id[0])
+								 : bht_segments[i].id[0]);
 	}
 	bar[n] = '\0';
 	fprintf(p->out, "     ");
@@ -312,7 +335,7 @@ static void print_gap(const struct page *p, unsigned number, unsigned process, c
 	snprintf(line, sizeof(line), "%.*s.", BHT_LINE - 2, cause);
 	fprintf(p->out, "     ");
 	bht_wrap(p->out, 5, p->width, line);
-	print_parts(p, gap);
+	print_cuts(p, gap);
 	print_events(p, process, gap);
 }
 
@@ -389,6 +412,21 @@ static void print_unseen(const struct page *p)
 	}
 }
 
+/* What it may hide. */
+static void print_recorder(const struct page *p, enum bht_recorder recorder)
+{
+	char line[BHT_LINE];
+
+	for (unsigned i = 0; i < p->r->n; i++) {
+		const struct bht_evidence *ev = &p->r->rec->process[i].ev;
+		if (ev->recorder != recorder)
+			continue;
+		snprintf(line, sizeof(line), "recorded by %s", bht_recorder_note(ev, 1));
+		bullet(p, line);
+		return;
+	}
+}
+
 static void print_legend(const struct page *p)
 {
 	double error = 0;
@@ -398,10 +436,14 @@ static void print_legend(const struct page *p)
 		error = fmax(error, p->r->rec->process[i].ev.clock_error_ns);
 	heading(p, "How to read it");
 	for (unsigned i = 0; i < BHT_SEGMENTS; i++) {
+		if (bht_segment_of_kernel(i) && !bht_report_kernel(p->r))
+			continue;
 		snprintf(line, sizeof(line), "%s: %s", bht_segments[i].id, bht_segments[i].meaning);
 		bullet(p, line);
 	}
 	bullet(p, "took: how long its own callback ran");
+	for (unsigned r = 0; r < BHT_RECORDERS; r++)
+		print_recorder(p, r);
 	snprintf(line, sizeof(line),
 		 "Clocks of two threads may differ by %.0f ns, and so may a gap; quantiles are "
 		 "right within 1/32, max is exact.",
@@ -415,10 +457,12 @@ static void print_source(const struct page *p, unsigned process)
 {
 	const struct bht_evidence *ev = &p->r->rec->process[process].ev;
 	const struct bht_gaps *g = &p->r->gaps[process];
-	char words[BHT_SENTENCE], line[BHT_SENTENCE + 96];
+	char words[BHT_SENTENCE], kernel[48] = "", line[BHT_SENTENCE + 96 + sizeof(kernel)];
 
 	bht_evidence_words(words, ev);
-	snprintf(line, sizeof(line), "%s; %" PRIu64 " events in %.6f s.", words, g->m.n_events,
+	if (g->m.n_kernel)
+		snprintf(kernel, sizeof(kernel), " and %" PRIu64 " of the kernel", g->m.n_kernel);
+	snprintf(line, sizeof(line), "%s; %" PRIu64 " events%s in %.6f s.", words, g->m.n_events, kernel,
 		 bht_report_ns(p->r, g->last - g->first) / 1e9);
 	bht_wrap(p->out, 0, p->width, line);
 }

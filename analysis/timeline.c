@@ -372,9 +372,10 @@ static int draw(struct bht_drawing *d, const struct bht_event *e)
 {
 	struct bht_timeline *t = d->t;
 	const uint64_t time = bht_time(e);
-
 	const bool loss = bht_event_id(e) == BHT_ID_LOSS;
 
+	if (bht_is_kernel(bht_event_id(e)))
+		return 0;
 	/* What was recorded since the first reading was not diagnosed. */
 	if (!loss && (e->process >= t->n_processes || time > t->overview->last ||
 		      (t->only != BHT_ALL_PROCESSES && e->process != t->only)))

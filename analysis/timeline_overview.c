@@ -18,8 +18,8 @@ static int note(struct bht_overview *o, const struct bht_event *e)
 {
 	const unsigned id = bht_event_id(e);
 
-	if (id == BHT_ID_LOSS)
-		return 0;
+	if (id == BHT_ID_LOSS || bht_is_kernel(id))
+		return 0; /* not drawn */
 	if (bht_time(e) > o->last)
 		o->last = bht_time(e);
 	if (o->n_events++ % STEP == 0) {

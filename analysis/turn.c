@@ -15,6 +15,38 @@ static void made_anew(struct bht_loop_machine *loop, const struct bht_event *e)
 	strncpy(loop->name, e->text ? e->text : "", sizeof(loop->name) - 1);
 }
 
+static uint64_t length(const struct bht_stretch *x)
+{
+	return x->end - x->begin;
+}
+
+void bht_longest_add(struct bht_longest *l, const struct bht_stretch *x)
+{
+	unsigned n = l->n;
+
+	while (n > 0 && length(&l->x[n - 1]) <= length(x))
+		n--;
+	if (n == BHT_LONG_MAX)
+		memmove(l->x, l->x + 1, --n * sizeof(*x));
+	l->x[n] = *x;
+	l->n = n + 1;
+}
+
+/* What the kernel has told of this wait. */
+static void woken(const struct bht_machines *m, struct bht_loop_machine *loop, const struct bht_event *e)
+{
+	const struct bht_kernel *k = bht_machine_kernel(m, e->tid);
+
+	if (!k)
+		return;
+	loop->waking = loop->running = (struct bht_event){ 0 };
+	if (bht_time(&k->woken) <= bht_time(&loop->wait_begin))
+		return;
+	loop->waking = k->woken;
+	if (bht_time(&k->in) >= bht_time(&k->woken))
+		loop->running = k->in;
+}
+
 int bht_feed_loop(struct bht_machines *m, const struct bht_event *e)
 {
 	struct bht_loop_machine *loop = bht_the_loop(m, bhp_get_LOOP(&e->r));
@@ -51,6 +83,7 @@ int bht_feed_loop(struct bht_machines *m, const struct bht_event *e)
 		break;
 	case BHP_ID_wait_end:
 		loop->wait_end = *e;
+		woken(m, loop, e);
 		break;
 	}
 	bht_remember(loop, e);
@@ -65,22 +98,8 @@ void bht_execution_begins(const struct bht_machines *m, struct bht_loop_machine 
 	}
 	loop->executions++;
 	if (loop->n_open < BHT_OPEN_MAX)
-		loop->open[loop->n_open] = (struct bht_execution){ bh, time, 0 };
+		loop->open[loop->n_open] = (struct bht_stretch){ .bh = bh, .begin = time };
 	loop->n_open++;
-}
-
-/* Among those that overlap any recent stretch of time, the longest is the first
- * that reaches into it. */
-static void note_long(struct bht_loop_machine *loop, const struct bht_execution *x)
-{
-	unsigned n = loop->n_longest;
-
-	while (n > 0 && loop->longest[n - 1].end - loop->longest[n - 1].begin <= x->end - x->begin)
-		n--;
-	if (n == BHT_LONG_MAX)
-		memmove(loop->longest, loop->longest + 1, --n * sizeof(*x));
-	loop->longest[n] = *x;
-	loop->n_longest = n + 1;
 }
 
 /* An end whose begin was lost ends nothing. */
@@ -97,11 +116,11 @@ void bht_execution_ends(struct bht_loop_machine *loop, uint64_t bh, uint64_t tim
 	if (n == 0)
 		return;
 	loop->n_open = n - 1;
-	struct bht_execution x = loop->open[n - 1];
+	struct bht_stretch x = loop->open[n - 1];
 	x.end = time;
 	if (x.end <= x.begin)
 		return;
-	note_long(loop, &x);
+	bht_longest_add(&loop->longest, &x);
 	if (loop->n_open == 0)
 		loop->busy += x.end - x.begin;
 }

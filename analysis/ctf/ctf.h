@@ -21,6 +21,7 @@
 #define BHT_CTF_H
 
 #include "event.h"
+#include "evidence.h"
 #include "flight.h"
 #include "registry.h"
 
@@ -35,6 +36,7 @@ struct bht_ctf_about {
 	double ticks_per_ns;         /* > 0.001 and < 100 */
 	struct bhp_clock_pair clock; /* one instant on both clocks, */
 	uint64_t realtime_ns;        /* and on CLOCK_REALTIME */
+	enum bht_recorder recorder;
 };
 
 /* --- writing ------------------------------------------------------------------- */

@@ -16,7 +16,7 @@
 #include "packet.h"
 #include "refuse.h"
 
-enum { EVENT_HEADER = 72 /* bits */, EXPECTED = 48 /* bytes shown */ };
+enum { EVENT_HEADER = 72 /* bits */, EXPECTED = 48 /* bytes shown */, NAME = 16 };
 
 static const struct {
 	const char *name;
@@ -94,12 +94,22 @@ bool bht_ctf_layout(const struct bht_ctf_metadata *m, struct bht_ctf_layout *lay
 	return true;
 }
 
+static uint32_t count_events(const struct bht_ctf_metadata *m)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < m->n_fields; i++)
+		n += !i || !same_event(m, i, i - 1);
+	return n;
+}
+
 void bht_ctf_schema(struct bht_ctf_metadata *m)
 {
 	struct bhp_field_info *f = m->field;
 
 	memset(f, 0, sizeof(m->field));
 	m->n_fields = bhp_schema(f);
+	m->n_events = count_events(m);
 	for (uint32_t i = 1; i < m->n_fields; i++)
 		for (uint32_t k = i; k > 0 && same_event(m, k, k - 1) && f[k - 1].slot != f[k].slot &&
 				     (f[k - 1].slot == BHP_SLOT_TEXT ||
@@ -134,6 +144,11 @@ static void print_env(FILE *out, const struct bht_ctf_metadata *m)
 	print_string(out, "machine", m->machine, sizeof(m->machine));
 	print_string(out, "command", a->command, sizeof(a->command));
 	print_string(out, "build_id", a->build_id, sizeof(a->build_id));
+	/* Recordings that do not say these two are older. */
+	if (m->n_events)
+		fprintf(out, "\tevents = %" PRIu32 ";\n", m->n_events);
+	if (a->recorder != BHT_BY_FLIGHT)
+		print_string(out, "recorder", bht_recorder_name(a->recorder), NAME);
 	fprintf(out, "\tpid = %" PRIu32 ";\n\tticks_per_ns_bits = 0x%" PRIx64 ";\n", a->pid, rate);
 	fprintf(out, "\tclock_ticks = %" PRIu64 ";\n\tclock_monotonic_ns = %" PRIu64 ";\n", a->clock.ticks,
 		a->clock.mono_ns);
@@ -275,6 +290,18 @@ static void parse_string(const char *text, const char *words, char *to, size_t s
 	}
 }
 
+static enum bht_recorder parse_recorder(const char *text)
+{
+	enum bht_recorder r = BHT_BY_FLIGHT;
+	char name[NAME] = "";
+
+	parse_string(text, "\trecorder = \"", name, sizeof(name));
+	while (++r < BHT_RECORDERS)
+		if (!strcmp(name, bht_recorder_name(r)))
+			return r;
+	return BHT_BY_FLIGHT;
+}
+
 static void parse_env(const char *text, struct bht_ctf_metadata *m)
 {
 	struct bht_ctf_about *a = &m->about;
@@ -287,6 +314,7 @@ static void parse_env(const char *text, struct bht_ctf_metadata *m)
 	parse_string(text, "\tmachine = \"", m->machine, sizeof(m->machine));
 	parse_string(text, "\tcommand = \"", a->command, sizeof(a->command));
 	parse_string(text, "\tbuild_id = \"", a->build_id, sizeof(a->build_id));
+	a->recorder = parse_recorder(text);
 	a->pid = (uint32_t)number(text, "\tpid = ");
 	a->clock.ticks = number(text, "\tclock_ticks = ");
 	a->clock.mono_ns = number(text, "\tclock_monotonic_ns = ");
@@ -382,11 +410,15 @@ int bht_ctf_metadata_parse(const char *text, size_t len, const char *path, struc
 		return bht_refuse(refusal, -EPROTO, (uint64_t)(strstr(text, "\tbyte_order = be;\n") - text),
 				  "%s: of a machine with another byte order", path);
 	parse_env(text, m);
+	m->n_events = (uint32_t)number(text, "\tevents = ");
 	parse_uuid(text, m->uuid);
 	parse_events(text, m);
 	int rc = compare(text, len, path, m, refusal);
 	if (!rc && !m->about.ticks_per_ns)
 		rc = bht_refuse(refusal, -EBADMSG, 0, "%s: a clock without a rate", path);
+	if (!rc && m->n_events && m->n_events != count_events(m))
+		rc = bht_refuse(refusal, -EBADMSG, len, "%s: offset %zu: it ends, with %" PRIu32 " events of %" PRIu32,
+				path, len, count_events(m), m->n_events);
 	if (!rc && (!m->n_fields || !bht_ctf_layout(m, &layout)))
 		rc = bht_refuse(refusal, -EBADMSG, len,
 				"%s: offset %zu: no fields before it, or such that fit no record", path, len);

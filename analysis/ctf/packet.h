@@ -103,6 +103,7 @@ struct bht_ctf_metadata {
 	char machine[65];
 	struct bhp_field_info field[BHP_FIELD_INFO_MAX]; /* those of an event by their place in the record */
 	uint32_t n_fields;
+	uint32_t n_events; /* as it says, so that one is noticed that is cut between two; 0: it does not */
 };
 
 /* Where events end and have their text, by number. */

@@ -6,7 +6,7 @@
  */
 #include "case.h"
 
-enum { LATE_MAX = 8 };
+enum { LATE_MAX = 8, PARTS = 360 };
 
 struct late {
 	const struct bht_bh_machine *m;
@@ -37,6 +37,21 @@ static struct late late_of(const struct bht_case *c, const struct bht_bh_machine
 	return l;
 }
 
+/* What the kernel told of the loop's thread, as more parts. */
+static void kernel_part(const struct bht_case *c, const struct bht_delay *d, char *buf, size_t size)
+{
+	const uint64_t from = bht_time(&d->schedule), since = d->queue.begin > from ? d->queue.begin : from;
+	char woken[48] = "", queue[48] = "", where[128] = "";
+
+	if (d->woken > from)
+		snprintf(woken, sizeof(woken), "; made runnable after %.3f ms", bht_ns(c->ev, from, d->woken) / 1e6);
+	if (d->queue.end) {
+		snprintf(queue, sizeof(queue), "; run queue %.3f ms ", bht_ns(c->ev, since, d->queue.end) / 1e6);
+		bht_queue_words(where, sizeof(where), c->m, c->ev, &d->queue);
+	}
+	snprintf(buf, size, "%s%s%s", woken, queue, where);
+}
+
 /* The gap cut into what is known of it. */
 static void segments(const struct bht_case *c, const struct bht_delay *d, char *buf, size_t size)
 {
@@ -49,8 +64,10 @@ static void segments(const struct bht_case *c, const struct bht_delay *d, char *
 		n += snprintf(buf + n, size - (size_t)n, "%s to waking %.3f", told ? "," : ":",
 			      ms(c, told ? &d->notify : &d->schedule, &d->wait_end));
 	if (told || woke)
-		snprintf(buf + n, size - (size_t)n, ", to execution %.3f ms",
-			 ms(c, woke ? &d->wait_end : &d->notify, &d->begin));
+		n += snprintf(buf + n, size - (size_t)n, ", to execution %.3f ms",
+			      ms(c, woke ? &d->wait_end : &d->notify, &d->begin));
+	if ((size_t)n < size)
+		kernel_part(c, d, buf + n, size - (size_t)n);
 }
 
 static struct bht_finding *report(struct bht_case *c, const struct late *l, enum bht_rule_id rule,
@@ -113,7 +130,7 @@ static void rescued(struct bht_case *c, const struct late *l)
 	};
 	struct bht_finding *f = report(c, l, BHT_RULE_RESCUED, BHT_CONSISTENT);
 	unsigned times = l->m->n_rescued + (doubtful(c, l->m) != NULL);
-	char by[48], parts[200];
+	char by[48], parts[PARTS];
 
 	if (!f)
 		return;
@@ -148,7 +165,7 @@ static void slow_callback(struct bht_case *c, const struct late *l)
 	const struct bht_bh *by = bht_sample_bh(&c->ev->last, l->d->blamed, 0);
 	const struct bht_bh_machine *m = bht_machine_bh(c->m, l->d->blamed);
 	struct bht_finding *f = report(c, l, BHT_RULE_SLOW_CALLBACK, BHT_CONSISTENT);
-	char parts[200];
+	char parts[PARTS];
 
 	if (!f)
 		return;
@@ -169,7 +186,7 @@ static void slow_callback(struct bht_case *c, const struct late *l)
 static void slow_wake(struct bht_case *c, const struct late *l, bool on_cpu)
 {
 	struct bht_finding *f = report(c, l, BHT_RULE_SLOW_WAKE, on_cpu ? BHT_SUSPECTED : BHT_CONSISTENT);
-	char parts[200];
+	char parts[PARTS];
 
 	if (!f)
 		return;
@@ -198,7 +215,7 @@ static void look_slow(struct bht_case *c, const struct bht_bh_machine *m)
 		return;
 	if (d->busy >= half)
 		slow_callback(c, &l);
-	else if (told && bht_time(&d->wait_end) - bht_time(&d->notify) >= half)
+	else if (told && bht_time(&d->wait_end) >= bht_time(&d->notify) + half)
 		slow_wake(c, &l, false);
 	else if (told && bht_time(&d->begin) - bht_time(&d->wait_end) >= half)
 		slow_wake(c, &l, true);

@@ -209,6 +209,7 @@ static int open_history(struct snapshot *s, int dir, struct bht_source **history
 	bht_ctf_until(*history, 0, s->ev->last.ticks);
 	s->ev->clock = about.clock;
 	s->ev->realtime_ns = about.realtime_ns;
+	s->ev->recorder = about.recorder;
 	return 0;
 }
 

@@ -261,19 +261,25 @@ static void note_shown(struct thread *t, const struct bht_event *e)
 	t->shown[t->n_shown++].begin = bht_time(e);
 }
 
+/* One more than its index; 0: it is not there. */
+static unsigned find_shown(const struct thread *t, const struct bht_event *e, uint64_t begin)
+{
+	unsigned n = t->n_shown;
+
+	while (n && (t->shown[n - 1].bh != bhp_get_BH(&e->r) || t->shown[n - 1].begin != begin))
+		n--;
+	return n;
+}
+
 /* Whether the beginning of what ends here was there; what began after it has lost
  * its end. */
 static bool was_shown(struct thread *t, const struct bht_event *e)
 {
-	const uint64_t begin = bhp_decode_execute_end(&e->r).begin;
+	const unsigned n = find_shown(t, e, bhp_decode_execute_end(&e->r).begin);
 
-	for (unsigned n = t->n_shown; n > 0; n--) {
-		if (t->shown[n - 1].bh == bhp_get_BH(&e->r) && t->shown[n - 1].begin == begin) {
-			t->n_shown = n - 1;
-			return true;
-		}
-	}
-	return false;
+	if (n)
+		t->n_shown = n - 1;
+	return n != 0;
 }
 
 static struct bht_event begin_of(const struct unfold *u, const struct bht_event *end)
@@ -311,9 +317,12 @@ static int take(struct unfold *u, const struct bht_event *e)
 	struct thread *t = NULL;
 	int rc = 0;
 
-	if (id == BHT_ID_LOSS)
+	if (id == BHT_ID_LOSS || bht_is_kernel(id))
 		return append(u, NULL, e);
 	rc = find_thread(u, e, &t);
+	/* A tracer of beginnings has what the evidence has, too. */
+	if (rc == 0 && id == BHP_ID_execute_begin && find_shown(t, e, bht_time(e)))
+		return 0;
 	if (rc == 0 && id == BHP_ID_bh_new)
 		rc = note_callback(u, e);
 	if (rc == 0 && id == BHP_ID_execute_end && !was_shown(t, e))

@@ -5,7 +5,8 @@
  * LTTng and USDT record no execute_begin: it would stand inside the race
  * (docs/placement.md). execute_end has its time, and so the history can be made
  * whole: each end whose beginning is missing gets one, right after the event of
- * its thread that was the last before it.
+ * its thread that was the last before it; what the kernel says of a thread does not count.
+ * A beginning that is there twice is there once.
  *
  * For that, events are held back while a callback may be running: up to
  * BHT_UNFOLD_MAX of them. When one callback lasts longer than those, its

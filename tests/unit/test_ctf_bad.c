@@ -260,7 +260,10 @@ static const struct {
 	{ "\tid = 3;", "\tid = 1;", -EBADMSG, "offset" },
 	{ "hostname = \"", "hostname = \"\\0", -EBADMSG, "should be" },
 	{ "hostname = \"", "hostname = \"\\7", -EBADMSG, "should be" },
-	{ "} align(128);\n};\n", "} align(128);\n};\n\n", -EBADMSG, "more than was expected" },
+	{ " result;\n\t} align(8);\n};\n", " result;\n\t} align(8);\n};\n\n", -EBADMSG, "more than was expected" },
+	{ "events = 21", "events = 22", -EBADMSG, "it ends, with 21 events of 22" },
+	{ "events = 21;", "events = 21;\n\trecorder = \"none\";", -EBADMSG, "should be" },
+	{ "events = 21;", "events = 21;\n\trecorder = \"flight\";", -EBADMSG, "should be" },
 	{ "uuid = \"", "uuid = \"0", -EBADMSG, "should be" },
 };
 

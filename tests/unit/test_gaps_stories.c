@@ -350,6 +350,137 @@ static void names(void **state)
 	bht_gaps_free(&g);
 }
 
+/* --- what the kernel tells ------------------------------------------------------------ */
+
+enum { HOG = 900, WRITES = TOLD - 200, WOKEN = TOLD + 1500, GOT_CPU = WOKE - 4000 };
+
+static void write_begins(struct story *s)
+{
+	tell(s, PRODUCER, WRITES, call_begin, .call = BHP_CALL_WRITE, .fd = 5, .arg = 1);
+}
+
+static void notified(struct story *s, uint64_t at)
+{
+	tell(s, PRODUCER, at, notify, .loop = LOOP, .bh = BH, .notify_me = BHP_LOOP_SLEEPING, .written = 1);
+}
+
+/* The loop's thread sleeps, is woken, and gets a processor long afterwards. */
+static void falls_asleep(struct story *s)
+{
+	struct bht_event schedule = s->event[--s->n];
+
+	tell(s, LOOP_TID, SLEPT + 100, switch_out, .why = BHP_ASLEEP);
+	s->event[s->n++] = schedule;
+}
+
+static void starves(struct story *s)
+{
+	tell(s, LOOP_TID, WOKEN, waking, .waker = PRODUCER);
+	tell(s, LOOP_TID, GOT_CPU, switch_in, .before = HOG, .cpu = 1);
+}
+
+static void only_parts(const struct bht_gaps *g, const uint64_t part[BHT_SEGMENTS])
+{
+	uint64_t sum = 0;
+
+	assert_int_equal(g->n_worst, 1);
+	for (unsigned i = 0; i < BHT_SEGMENTS; i++) {
+		if (g->worst[0].part[i] != part[i])
+			fail_msg("%s is %llu", bht_segments[i].id, (unsigned long long)g->worst[0].part[i]);
+		sum += part[i];
+	}
+	assert_true(sum == bht_gap_length(&g->worst[0]));
+}
+
+static void starved_of_a_processor(void **state)
+{
+	struct story *s = *state;
+	struct bht_gaps g;
+
+	begin_story(s);
+	falls_asleep(s);
+	write_begins(s);
+	notified(s, TOLD);
+	starves(s);
+	end_story(s, BHP_WOKE_NOTIFIER);
+	measure(s, &g, &all);
+	only_parts(&g,
+		   (const uint64_t[]){ WRITES - SET, WOKEN - WRITES, GOT_CPU - WOKEN, WOKE - GOT_CPU, RAN - WOKE, 0 });
+	const struct bht_gap *gap = &g.worst[0];
+	assert_true(gap->kernel && gap->queue.begin == WOKEN && gap->queue.end == GOT_CPU);
+	assert_true(gap->queue.behind == HOG && gap->queue.cpu == 1);
+	assert_true(bht_time(&gap->write) == WRITES && bht_time(&gap->waking) == WOKEN);
+	assert_true(bht_time(&gap->running) == GOT_CPU);
+	bht_gaps_free(&g);
+}
+
+/* The producer loses its processor as soon as it has written: the loop is faster. */
+static void notified_after_it_ran(void **state)
+{
+	struct story *s = *state;
+	struct bht_gaps g;
+
+	begin_story(s);
+	falls_asleep(s);
+	write_begins(s);
+	starves(s);
+	end_story(s, BHP_WOKE_NOTIFIER);
+	notified(s, ENDED + 1000);
+	measure(s, &g, &all);
+	only_parts(&g,
+		   (const uint64_t[]){ WRITES - SET, WOKEN - WRITES, GOT_CPU - WOKEN, WOKE - GOT_CPU, RAN - WOKE, 0 });
+	bht_gaps_free(&g);
+}
+
+/* What it writes elsewhere, and what another thread writes, tells nothing. */
+static void other_writes(void **state)
+{
+	struct story *s = *state;
+	struct bht_gaps g;
+
+	begin_story(s);
+	falls_asleep(s);
+	tell(s, PRODUCER, WRITES, call_begin, .call = BHP_CALL_WRITE, .fd = 6, .arg = 1);
+	tell(s, PRODUCER, WRITES, call_begin, .call = BHP_CALL_READ, .fd = 5, .arg = 1);
+	tell(s, OTHER, WRITES, call_begin, .call = BHP_CALL_WRITE, .fd = 5, .arg = 1);
+	notified(s, TOLD);
+	starves(s);
+	end_story(s, BHP_WOKE_NOTIFIER);
+	measure(s, &g, &all);
+	only_parts(&g, (const uint64_t[]){ TOLD - SET, WOKEN - TOLD, GOT_CPU - WOKEN, WOKE - GOT_CPU, RAN - WOKE, 0 });
+	assert_true(bht_time(&g.worst[0].write) == 0);
+	bht_gaps_free(&g);
+}
+
+/* Another callback that loses its processor is a long callback; after it, the loop waits
+ * for one. */
+static void preempted(void **state)
+{
+	struct story *s = *state;
+	struct bht_gaps g;
+
+	story_begin(s);
+	story_more(s, 1, 2);
+	tell(s, LOOP_TID, 10, loop_new, .loop = LOOP, .notifier_fd = 5);
+	tell(s, LOOP_TID, 20, bh_new, .loop = LOOP, .bh = BH);
+	tell(s, LOOP_TID, 30, bh_new, .loop = LOOP, .bh = OUTER);
+	tell(s, LOOP_TID, 100, poll_begin, .loop = LOOP, .depth = 1);
+	tell(s, LOOP_TID, 200, execute_begin, .loop = LOOP, .bh = OUTER);
+	tell(s, PRODUCER, 1000, schedule, .loop = LOOP, .bh = BH);
+	tell(s, PRODUCER, 1100, notify, .loop = LOOP, .bh = BH);
+	tell(s, LOOP_TID, 2000, switch_out, .why = BHP_PREEMPTED, .after = HOG, .cpu = 0);
+	tell(s, LOOP_TID, 5000, switch_in, .before = HOG, .cpu = 1);
+	tell(s, LOOP_TID, 6000, execute_end, .loop = LOOP, .bh = OUTER, .begin = 200);
+	tell(s, LOOP_TID, 6500, switch_out, .why = BHP_PREEMPTED, .after = HOG, .cpu = 1);
+	tell(s, LOOP_TID, 7500, switch_in, .before = 0, .cpu = 0);
+	story_executed(s, BH, 8000, 8100);
+	measure(s, &g, &all);
+	only_parts(&g, (const uint64_t[]){ 0, 0, 1000, 0, 1000, 5000 });
+	/* The longest wait is that of the callback: it is not this gap's. */
+	assert_true(g.worst[0].kernel && !g.worst[0].queue.end);
+	bht_gaps_free(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -368,6 +499,10 @@ int main(void)
 		cmocka_unit_test(names),
 		cmocka_unit_test(wrong_balance_heals),
 		cmocka_unit_test(rescue_of_another),
+		cmocka_unit_test(starved_of_a_processor),
+		cmocka_unit_test(notified_after_it_ran),
+		cmocka_unit_test(other_writes),
+		cmocka_unit_test(preempted),
 	};
 
 	return cmocka_run_group_tests(tests, story_setup, story_teardown);

@@ -269,6 +269,26 @@ static void the_cause_is_named(void **state)
 	expect_detail(s, "to waking 590.000", "to execution 10.000 ms");
 }
 
+/* The same as slow_to_wake(), with what the kernel tells of the loop's thread. */
+static void kernel_names_the_cause(void **state)
+{
+	struct story *s = *state;
+
+	begin(s);
+	story_sleeps(s, SLEPT);
+	tell(s, LOOP_TID, SLEPT + 100, switch_out, .why = BHP_ASLEEP);
+	tell(s, PRODUCER, SET, schedule, .loop = LOOP, .bh = BH, .seen = 0);
+	wrote(s);
+	tell(s, LOOP_TID, SET + 2 * MS, waking, .waker = PRODUCER);
+	tell(s, LOOP_TID, SET + 590 * MS, switch_in, .before = OTHER, .cpu = 1);
+	wakes(s, SET + 590 * MS + 100, BHP_WOKE_NOTIFIER);
+	story_executed(s, BH, SET + 600 * MS, SET + 600 * MS + 100);
+	story_sleeps(s, SET + 601 * MS);
+	expect_detail(s, "to waking 590.000",
+		      "to execution 10.000 ms; made runnable after 2.000 ms; run queue 588.000 ms "
+		      "on CPU 1 behind thread 12 (t)");
+}
+
 /* The worst of several is shown, and how many there were. */
 static void rescues_are_counted(void **state)
 {
@@ -293,6 +313,7 @@ int main(void)
 		cmocka_unit_test(rescued),
 		cmocka_unit_test(slow),
 		cmocka_unit_test(the_cause_is_named),
+		cmocka_unit_test(kernel_names_the_cause),
 		cmocka_unit_test(rescues_are_counted),
 	};
 

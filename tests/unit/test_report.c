@@ -72,6 +72,31 @@ static void add_process(struct fixture *x, uint32_t p)
 	add_event(x, p, LOOP_TID, t + 342000, poll_end, .depth = 1, .progress = 1);
 }
 
+/* The loop of process 0 sleeps, is woken with the notification, and waits for a processor
+ * behind somebody else until 30 us. */
+static void add_kernel(struct fixture *x)
+{
+	const uint64_t t = 1000;
+	struct tape told = x->tape;
+
+#define ADD_KERNEL(tid, time, name_, ...)                                                                              \
+	add(x, bhp_encode_##name_(time, &(struct bhp_##name_){ __VA_ARGS__ }), tid, 0, NULL)
+	x->tape.n = 0;
+	for (unsigned i = 0; i < told.n; i++) {
+		x->tape.event[x->tape.n++] = told.event[i];
+		if (i == 5)
+			ADD_KERNEL(LOOP_TID, t + 30, switch_out, .why = BHP_ASLEEP);
+		if (i == 6)
+			ADD_KERNEL(PRODUCER, t + 1020, call_begin, .call = BHP_CALL_WRITE, .fd = 0);
+		if (i == 7)
+			ADD_KERNEL(LOOP_TID, t + 1500, waking, .waker = PRODUCER);
+		if (i == 7)
+			ADD_KERNEL(LOOP_TID, t + 30000, switch_in, .before = OTHER, .cpu = 3);
+	}
+	x->process[0].ev.recorder = BHT_BY_BPF;
+#undef ADD_KERNEL
+}
+
 static int setup(void **state)
 {
 	struct fixture *x = calloc(1, sizeof(*x));
@@ -205,6 +230,46 @@ static void json_has_all(void **state)
 	json_decref(root);
 }
 
+/* Without the kernel there is not a word of it; with it, its parts and the cause. */
+static void kernel_part(void **state)
+{
+	struct fixture *x = *state;
+	char *text;
+
+	width = 100;
+	read_it(x);
+	text = written(&x->report, render_text);
+	assert_null(strstr(text, "run-queue"));
+	assert_null(strstr(text, "of the kernel"));
+	free(text);
+	json_t *root = parse(x);
+	assert_null(json_object_get(json_object_get(root, "segments_ns"), "run-queue"));
+	json_decref(root);
+	bht_report_free(&x->report);
+
+	x->report = (struct bht_report){ .how.worst = 10 };
+	x->tape.next = 0;
+	add_kernel(x);
+	read_it(x);
+	root = parse(x);
+	assert_true(number_at(root, "segments_ns", "run-queue") == 28500 && number_at(root, "gaps", "count") == 4);
+	assert_true(number_at(root, "segments_ns", "waking") == 480 && number_at(root, "segments_ns", "notify") >= 20);
+	const json_t *gap = json_array_get(json_object_get(root, "worst"), 3);
+	assert_string_equal(json_string_value(json_object_get(gap, "cause")),
+			    "run queue 28.5 us on CPU 3 behind thread 12");
+	assert_true(number_at(gap, "run_queue", "behind_tid") == OTHER && number_at(gap, "run_queue", "cpu") == 3);
+	assert_int_equal(json_array_size(json_object_get(gap, "events")), 7);
+	json_decref(root);
+	for (width = 80; width <= 120; width += 20) {
+		text = written(&x->report, render_text);
+		check_lines(text, width);
+		assert_non_null(strstr(text, "run-queue: meanwhile runnable"));
+		assert_non_null(strstr(text, "17 events and 4 of the kernel"));
+		assert_non_null(strstr(text, "recorded by eBPF"));
+		free(text);
+	}
+}
+
 static void folded_has_four_frames(void **state)
 {
 	struct fixture *x = *state;
@@ -289,6 +354,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(text_fits, setup, teardown),
 		cmocka_unit_test_setup_teardown(json_has_all, setup, teardown),
+		cmocka_unit_test_setup_teardown(kernel_part, setup, teardown),
 		cmocka_unit_test_setup_teardown(folded_has_four_frames, setup, teardown),
 		cmocka_unit_test_setup_teardown(window_is_relative, setup, teardown),
 		cmocka_unit_test_setup_teardown(loss_of_all, setup, teardown),

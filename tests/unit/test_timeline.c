@@ -181,6 +181,26 @@ static void a_nested_poll(void **state)
 				     "10: turn main 100..200 depth 0\n");
 }
 
+/* What the kernel tells is no lane and no point. */
+static void the_kernel(void **state)
+{
+	struct fixture *x = *state;
+	struct story *s = &x->story;
+
+	tell(s, FOURTH, 50, waking, .waker = 1);
+	wakes(s, 100);
+	tell(s, LOOP_TID, 155, switch_out, .why = BHP_PREEMPTED);
+	tell(s, FOURTH, 156, switch_in, .cpu = 1);
+	story_executed(s, BH, 160, 190);
+	tell(s, LOOP_TID, 300, call_begin, .call = BHP_CALL_POLL, .fd = -1);
+	assert_string_equal(draw(x), "10: sleep main 110..150 depth 0\n"
+				     "10: run done 160..190 depth 0\n"
+				     "10: turn main 100..191 depth 0 goes on\n");
+	assert_int_equal(x->t.n_events, 5);
+	assert_int_equal(x->t.n_lanes, 1);
+	assert_int_equal(x->overview.n_events, 5);
+}
+
 /* What is open at the end goes on a little behind it. */
 static void a_hang(void **state)
 {
@@ -579,6 +599,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_turn, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_kernel, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_nested_poll, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_hang, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_are_missing, setup, teardown),

@@ -388,6 +388,39 @@ static void test_losses_pass(void **state)
 	expect(&list, out, sizeof(out) / sizeof(out[0]), 0);
 }
 
+#define KERNEL(tid_, time_, name_, ...)                                                                                \
+	{                                                                                                              \
+		.r = bhp_encode_##name_(time_, &(struct bhp_##name_){ __VA_ARGS__ }), .tid = (tid_)                    \
+	}
+
+/* What the kernel tells of a thread is no event of its polls; a beginning that two have
+ * recorded is one. */
+static void test_kernel_between(void **state)
+{
+	(void)state;
+	const struct bht_event in[] = {
+		KERNEL(1, 1, switch_in, .cpu = 1),
+		EVENT(1, 2, poll_begin, .depth = 1),
+		KERNEL(1, 2, call_begin, .call = BHP_CALL_POLL, .fd = 4),
+		KERNEL(1, 3, switch_out, .why = BHP_PREEMPTED),
+		KERNEL(2, 3, waking, .waker = 1),
+		KERNEL(1, 5, switch_in, .cpu = 1),
+		EVENT(1, 6, execute_end, .bh = BH(0), .begin = 2),
+		EVENT(1, 6, execute_begin, .bh = BH(1)),
+		EVENT(1, 6, execute_begin, .bh = BH(1)),
+		KERNEL(1, 7, switch_out, .why = BHP_ASLEEP),
+		EVENT(1, 9, execute_end, .bh = BH(1), .begin = 6),
+		EVENT(1, 9, execute_begin, .bh = BH(1)),
+	};
+	const struct bht_event out[] = { in[0], in[1],  EVENT(1, 2, execute_begin, .bh = BH(0)),
+					 in[2], in[3],  in[4],
+					 in[5], in[6],  in[7],
+					 in[9], in[10], in[11] };
+	struct list list = list_of(in, sizeof(in) / sizeof(in[0]));
+
+	expect(&list, out, sizeof(out) / sizeof(out[0]), 0);
+}
+
 /* A callback that outlasts what is held: a loss, and no beginning in a wrong place. */
 static void test_too_long(void **state)
 {
@@ -423,6 +456,7 @@ int main(void)
 		cmocka_unit_test(test_held_no_longer_than_needed),
 		cmocka_unit_test(test_odd_ends),
 		cmocka_unit_test(test_losses_pass),
+		cmocka_unit_test(test_kernel_between),
 		cmocka_unit_test(test_too_long),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
