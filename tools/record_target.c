@@ -164,9 +164,17 @@ int record_target_hold(const struct record_request *q, char *const *env, struct 
 {
 	char subject[32];
 
-	*t = (struct record_target){
-		.pid = q->pid, .pidfd = -1, .gate = -1, .said = -1, .command = q->command, .child = q->command != NULL
-	};
+	*t = (struct record_target){ .pid = q->pid,
+				     .pidfd = -1,
+				     .also = -1,
+				     .gate = -1,
+				     .said = -1,
+				     .command = q->command,
+				     .child = q->command != NULL };
+	if (q->for_ns)
+		deadline_ns = bht_mono_ns() + q->for_ns;
+	if (q->all)
+		return 0;
 	const int error = q->command ? spawn(q->command, env, t) : 0;
 	if (error)
 		return refuse(error, q->command[0]);
@@ -175,8 +183,6 @@ int record_target_hold(const struct record_request *q, char *const *env, struct 
 	t->pidfd = (int)syscall(SYS_pidfd_open, t->pid, 0);
 	if (t->pidfd < 0)
 		return refuse(errno == EINVAL || errno == ENOENT ? ESRCH : errno, subject);
-	if (q->for_ns)
-		deadline_ns = bht_mono_ns() + q->for_ns;
 	return 0;
 }
 
@@ -220,11 +226,13 @@ bool record_target_exited(struct record_target *t)
 
 void record_target_wait(const struct record_target *t, unsigned ms)
 {
-	struct pollfd pfds[] = { { .fd = t->pidfd, .events = POLLIN }, { .fd = wake, .events = POLLIN } };
+	struct pollfd pfds[] = { { .fd = t->exited ? -1 : t->pidfd, .events = POLLIN },
+				 { .fd = wake, .events = POLLIN },
+				 { .fd = t->also, .events = POLLIN } };
 	const uint64_t now = bht_mono_ns(), left_ms = deadline_ns > now ? (deadline_ns - now) / 1000000 + 1 : ms;
 	uint64_t signals;
 
-	if (poll(pfds, 2, (int)(left_ms < ms ? left_ms : ms)) > 0 && pfds[1].revents &&
+	if (poll(pfds, 3, (int)(left_ms < ms ? left_ms : ms)) > 0 && pfds[1].revents &&
 	    read(wake, &signals, sizeof(signals)) < 0)
 		return; /* another signal's handler was interrupted before its write */
 }
@@ -281,23 +289,39 @@ bool record_stable_hang(struct record_hangs *h, const struct bht_diagnosis *d)
 
 /* --- evidence ------------------------------------------------------------------------- */
 
-int record_process_path(char *path, size_t size, const char *dir, uint32_t pid)
+bool record_command(uint32_t pid, char command[RECORD_COMMAND])
 {
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-";
-	char name[32] = "", file[64];
+	char file[64];
 
 	snprintf(file, sizeof(file), "/proc/%" PRIu32 "/comm", pid);
 	FILE *comm = fopen(file, "re");
-	if (comm && !fgets(name, sizeof(name), comm))
-		name[0] = '\0';
+	const bool read = comm && fgets(command, RECORD_COMMAND, comm);
 	if (comm)
 		fclose(comm);
-	name[strcspn(name, "\n")] = '\0';
+	if (read)
+		command[strcspn(command, "\n")] = '\0';
+	return read;
+}
+
+int record_command_path(char *path, size_t size, const char *dir, const char *command, uint32_t pid)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-";
+	char name[RECORD_COMMAND];
+
+	snprintf(name, sizeof(name), "%s", command);
 	for (char *c = name; *c; c++)
 		if (!strchr(plain, *c) || (c == name && (*c == '.' || *c == '-')))
 			*c = '_';
 	const int n = snprintf(path, size, "%s/%s-%" PRIu32, dir, name[0] ? name : "process", pid);
 	return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
+}
+
+int record_process_path(char *path, size_t size, const char *dir, uint32_t pid)
+{
+	char command[RECORD_COMMAND] = "";
+
+	record_command(pid, command);
+	return record_command_path(path, size, dir, command, pid);
 }
 
 /* With what the rings know and another recorder may leave out. */

@@ -18,7 +18,7 @@ _bhtrace_pids() {
 _bhtrace_values() {
 	case $1 in
 	-p | --pid) _bhtrace_pids ;;
-	--via) printf '%s\n' flight lttng ;;
+	--via) printf '%s\n' flight lttng bpf ;;
 	--color) printf '%s\n' auto always never ;;
 	*) return 1 ;;
 	esac
