@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* Numbers of include/uapi/linux/capability.h; older headers lack the last two. */
-enum { SYS_PTRACE = 19, SYS_ADMIN = 21, PERFMON = 38, BPF = 39 };
+enum { SYS_PTRACE = 19 };
 
 #define SAY(...) snprintf(detail, CHECK_DETAIL, __VA_ARGS__)
 
@@ -214,42 +214,6 @@ static bool has_ptrace(uint32_t pid, char detail[CHECK_DETAIL])
 	return say_capability("CAP_SYS_PTRACE", SYS_PTRACE, detail);
 }
 
-static bool has_bpf(uint32_t pid, char detail[CHECK_DETAIL])
-{
-	(void)pid;
-	return say_capability("CAP_BPF", BPF, detail) || has_capability(SYS_ADMIN);
-}
-
-static bool has_perfmon(uint32_t pid, char detail[CHECK_DETAIL])
-{
-	(void)pid;
-	return say_capability("CAP_PERFMON", PERFMON, detail) || has_capability(SYS_ADMIN);
-}
-
-static bool tracefs_is_mounted(uint32_t pid, char detail[CHECK_DETAIL])
-{
-	static const char *const places[] = { "/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events" };
-
-	(void)pid;
-	for (unsigned i = 0; i < 2; i++)
-		if (!access(places[i], R_OK | X_OK)) {
-			SAY("%s is readable", places[i]);
-			return true;
-		}
-	SAY("%s: %s", places[0], strerror(errno));
-	return false;
-}
-
-static bool btf_is_there(uint32_t pid, char detail[CHECK_DETAIL])
-{
-	static const char file[] = "/sys/kernel/btf/vmlinux";
-	bool there = !access(file, R_OK);
-
-	(void)pid;
-	SAY("%s: %s", file, there ? "readable" : strerror(errno));
-	return there;
-}
-
 /* The start of the first readable mapping of PID. */
 static bool first_mapping(uint32_t pid, uint64_t *addr)
 {
@@ -298,37 +262,48 @@ static bool target_fds_are_shown(uint32_t pid, char detail[CHECK_DETAIL])
 }
 
 #define LIVE     "diagnose -p, snapshot, rescue"
-#define ATTACHED "tracing through USDT probes with eBPF; no command of this version"
+#define ATTACHED "record --via bpf, watch"
 #define AS_ROOT  "run bhtrace as the target's user or as root, or give it CAP_SYS_PTRACE"
 
+#define CHECK(id, needed_by, help, required, available)                                                                \
+	{                                                                                                              \
+		id, needed_by, help, required, available, BHB_FEATURES                                                 \
+	}
+#define FEATURE(id, needed_by, feature)                                                                                \
+	{                                                                                                              \
+		id, needed_by, NULL, false, NULL, feature                                                              \
+	}
+
 const struct check checks_system[] = {
-	{ "pidfd", LIVE, "a kernel with pidfd_open, or a seccomp profile that allows it", true, pidfd_works },
-	{ "pidfd-getfd", "rescue", "Linux 5.6, or a seccomp profile that allows it", false, pidfd_getfd_works },
-	{ "read-child", LIVE, "a seccomp profile that allows process_vm_readv", true, child_is_readable },
-	{ "read-stranger", LIVE, "sysctl kernel.yama.ptrace_scope=0, or CAP_SYS_PTRACE", true, stranger_is_readable },
-	{ "yama", LIVE, "sysctl kernel.yama.ptrace_scope=0, or CAP_SYS_PTRACE", true, yama_allows },
-	{ "proc-syscall", LIVE ", to see what a thread sleeps in", "a kernel with CONFIG_HAVE_ARCH_TRACEHOOK", false,
-	  syscall_is_shown },
-	{ "eventfd-count", LIVE ", to see whether a wakeup is pending", "a kernel with CONFIG_PROC_FS fdinfo", false,
-	  eventfd_count_is_shown },
-	{ "epoll-set", LIVE ", to see whether the notifier is watched", "a kernel with CONFIG_PROC_FS fdinfo", false,
-	  epoll_set_is_shown },
-	{ "clock", LIVE ", to order events of several threads", "nothing: confidence is lower on this machine", false,
-	  clock_is_invariant },
-	{ "cap-sys-ptrace", LIVE ", for processes of other users", "sudo, or setcap cap_sys_ptrace+ep on bhtrace",
-	  false, has_ptrace },
-	{ "cap-bpf", ATTACHED, "sudo, or setcap cap_bpf+ep", false, has_bpf },
-	{ "cap-perfmon", ATTACHED, "sudo, or setcap cap_perfmon+ep", false, has_perfmon },
-	{ "tracefs", ATTACHED, "mount -t tracefs none /sys/kernel/tracing, and permission to read it", false,
-	  tracefs_is_mounted },
-	{ "btf", ATTACHED, "a kernel with CONFIG_DEBUG_INFO_BTF", false, btf_is_there },
+	CHECK("pidfd", LIVE, "a kernel with pidfd_open, or a seccomp profile that allows it", true, pidfd_works),
+	CHECK("pidfd-getfd", "rescue", "Linux 5.6, or a seccomp profile that allows it", false, pidfd_getfd_works),
+	CHECK("read-child", LIVE, "a seccomp profile that allows process_vm_readv", true, child_is_readable),
+	CHECK("read-stranger", LIVE, "sysctl kernel.yama.ptrace_scope=0, or CAP_SYS_PTRACE", true,
+	      stranger_is_readable),
+	CHECK("yama", LIVE, "sysctl kernel.yama.ptrace_scope=0, or CAP_SYS_PTRACE", true, yama_allows),
+	CHECK("proc-syscall", LIVE ", to see what a thread sleeps in", "a kernel with CONFIG_HAVE_ARCH_TRACEHOOK",
+	      false, syscall_is_shown),
+	CHECK("eventfd-count", LIVE ", to see whether a wakeup is pending", "a kernel with CONFIG_PROC_FS fdinfo",
+	      false, eventfd_count_is_shown),
+	CHECK("epoll-set", LIVE ", to see whether the notifier is watched", "a kernel with CONFIG_PROC_FS fdinfo",
+	      false, epoll_set_is_shown),
+	CHECK("clock", LIVE ", to order events of several threads", "nothing: confidence is lower on this machine",
+	      false, clock_is_invariant),
+	CHECK("cap-sys-ptrace", LIVE ", for processes of other users", "sudo, or setcap cap_sys_ptrace+ep on bhtrace",
+	      false, has_ptrace),
+	FEATURE("bpf", ATTACHED, BHB_PERMITTED),
+	FEATURE("bpf-btf", ATTACHED, BHB_BTF),
+	FEATURE("bpf-ring-buffer", ATTACHED, BHB_RINGBUF),
+	FEATURE("bpf-uprobes", ATTACHED, BHB_UPROBES),
+	FEATURE("bpf-tracepoints", "record --via bpf, for the scheduler's part of a gap", BHB_RAW_TRACEPOINT),
+	FEATURE("bpf-clock", "watch, to find what is overdue", BHB_PERF_EVENT),
 };
 const size_t n_checks_system = sizeof(checks_system) / sizeof(*checks_system);
 
 const struct check checks_target[] = {
-	{ "target-maps", LIVE, AS_ROOT, true, target_maps_are_readable },
-	{ "target-memory", LIVE, AS_ROOT, true, target_is_readable },
-	{ "target-syscall", LIVE ", to see what a thread sleeps in", AS_ROOT, false, syscall_is_shown },
-	{ "target-fdinfo", LIVE ", to see eventfd counts and epoll sets", AS_ROOT, false, target_fds_are_shown },
+	CHECK("target-maps", LIVE, AS_ROOT, true, target_maps_are_readable),
+	CHECK("target-memory", LIVE, AS_ROOT, true, target_is_readable),
+	CHECK("target-syscall", LIVE ", to see what a thread sleeps in", AS_ROOT, false, syscall_is_shown),
+	CHECK("target-fdinfo", LIVE ", to see eventfd counts and epoll sets", AS_ROOT, false, target_fds_are_shown),
 };
 const size_t n_checks_target = sizeof(checks_target) / sizeof(*checks_target);

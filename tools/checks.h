@@ -7,15 +7,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "feature.h"
+
 enum { CHECK_DETAIL = 160 };
 
 struct check {
 	const char *id;
 	const char *needed_by;
-	const char *help; /* what would make it available */
+	const char *help; /* what would make it available; NULL for a feature, which says it itself */
 	bool required;    /* without it no live diagnosis */
-	/* Whether it is there; DETAIL says what was tried and seen. */
+	/* Whether it is there; DETAIL says what was tried and seen. NULL: it is FEATURE of eBPF. */
 	bool (*available)(uint32_t pid, char detail[CHECK_DETAIL]);
+	enum bhb_feature feature;
 };
 
 /* What does not depend on a target (PID is ignored), and what does. */

@@ -14,6 +14,7 @@ enum { RESULTS_MAX = 32, STATE = 9, NAME = 16 };
 
 struct result {
 	const struct check *check;
+	const char *help;
 	bool ok;
 	char detail[CHECK_DETAIL];
 };
@@ -37,13 +38,24 @@ static const char help[] = "Usage: bhtrace doctor [OPTION]...\n\n"
 			   "  -h, --help     print this text\n\n"
 			   "Exit codes: 0 live diagnosis works, 2 usage, 4 it does not, 5 no such process.\n";
 
+static bool try_feature(struct result *r)
+{
+	struct bhb_found found;
+
+	bhb_try(r->check->feature, &found);
+	r->help = found.remedy;
+	snprintf(r->detail, sizeof(r->detail), "%s", found.detail);
+	return found.works;
+}
+
 static void run(struct doctor *d, const struct check *checks, size_t n)
 {
 	for (size_t i = 0; i < n && d->n < RESULTS_MAX; i++) {
 		struct result *r = &d->result[d->n++];
 
 		r->check = &checks[i];
-		r->ok = checks[i].available(d->pid, r->detail);
+		r->help = checks[i].help;
+		r->ok = checks[i].available ? checks[i].available(d->pid, r->detail) : try_feature(r);
 		d->works &= r->ok || !checks[i].required;
 	}
 }
@@ -60,7 +72,7 @@ static void print_result(const struct doctor *d, const struct result *r)
 		snprintf(line, sizeof(line), "%s", r->detail);
 	else
 		snprintf(line, sizeof(line), "%s. Needed by %s. What would help: %s.", r->detail, r->check->needed_by,
-			 r->check->help);
+			 r->help);
 	bht_wrap(stdout, STATE + NAME, d->width, line);
 }
 
@@ -82,9 +94,9 @@ static void print_json(const struct doctor *d)
 	for (unsigned i = 0; i < d->n; i++) {
 		const struct result *r = &d->result[i];
 
-		json_array_append_new(checks, json_pack("{s:s, s:b, s:b, s:s, s:s, s:s}", "id", r->check->id, "ok",
+		json_array_append_new(checks, json_pack("{s:s, s:b, s:b, s:s, s:s, s:s?}", "id", r->check->id, "ok",
 							r->ok, "required", r->check->required, "detail", r->detail,
-							"needed_by", r->check->needed_by, "help", r->check->help));
+							"needed_by", r->check->needed_by, "help", r->help));
 	}
 	root = json_pack("{s:s, s:b, s:o, s:o}", "schema", "bhtrace.doctor/1", "live_diagnosis", d->works, "pid",
 			 d->pid ? json_integer(d->pid) : json_null(), "checks", checks);
