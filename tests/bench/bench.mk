@@ -4,19 +4,17 @@
 # could not be measured fails the build. Included by tests/tests.mk.
 
 BENCH_DIR := $(OUT)/bench
-BENCH     := recorder lttng placement freerun overhead readcost analyze ctf babeltrace peers
+BENCH     := recorder lttng ebpf placement freerun overhead readcost analyze ctf babeltrace peers
 
 # What is not installed is left out, and its rows say so. Looked for only when
 # this make builds the benchmarks.
 ifneq ($(filter bench-run,$(MAKECMDGOALS)),)
 bench_has = $(shell $(PKG_CONFIG) --exists $(1) && echo y)
-BPFTOOL   := $(shell PATH=$$PATH:/usr/sbin command -v bpftool)
-BENCH_BPF := $(and $(call bench_has,libbpf),$(shell command -v clang),$(BPFTOOL))
 BENCH_UV  := $(if $(call bench_has,libuv),libuv)
 BENCH_GLIB := $(if $(call bench_has,glib-2.0),glib-2.0)
 BENCH_EVENT := $(if $(call bench_has,libevent_pthreads),libevent libevent_pthreads)
 BENCH_PKG := $(BENCH_UV) $(BENCH_GLIB) $(BENCH_EVENT)
-BENCH_CFLAGS := $(if $(BENCH_BPF),-DHAVE_BPF) $(if $(BENCH_UV),-DHAVE_UV) $(if $(BENCH_GLIB),-DHAVE_GLIB) \
+BENCH_CFLAGS := $(if $(BENCH_UV),-DHAVE_UV) $(if $(BENCH_GLIB),-DHAVE_GLIB) \
 	$(if $(BENCH_EVENT),-DHAVE_EVENT) $(if $(strip $(BENCH_PKG)),$(shell $(PKG_CONFIG) --cflags $(BENCH_PKG)))
 endif
 
@@ -30,13 +28,12 @@ $(BENCH_OBJ): ALL_CFLAGS += -Itests/bench -I$(BENCH_DIR) $(BENCH_CFLAGS)
 
 $(BENCH_DIR)/usdt.bpf.o: tests/bench/usdt.bpf.c
 	@mkdir -p $(@D)
-	$(call say,BPF,$<)clang -target bpf -g -O2 -Wall -I/usr/include/$(shell $(CC) -print-multiarch) \
-		-D__TARGET_ARCH_$(if $(filter aarch64%,$(shell $(CC) -dumpmachine)),arm64,x86) -c $< -o $@
+	$(call say,BPF,$<)$(BPF_CLANG) $(BPF_FLAGS) -c $< -o $@
 
 $(BENCH_DIR)/usdt.skel.h: $(BENCH_DIR)/usdt.bpf.o
 	$(call say,SKEL,$@)$(BPFTOOL) gen skeleton $< name usdt_bpf > $@
 
-$(call bench_obj,usdt): $(if $(BENCH_BPF),$(BENCH_DIR)/usdt.skel.h)
+$(call bench_obj,usdt): $(BENCH_DIR)/usdt.skel.h
 
 # --- programs -------------------------------------------------------------------
 
@@ -46,7 +43,8 @@ $(BENCH:%=$(BENCH_DIR)/%) $(BENCH_DIR)/target $(BENCH_DIR)/collect: $(BENCH_DIR)
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $(filter %.o,$^) $(filter-out %libbh.a,$(filter %.a,$^)) $(OUT)/libbh.a $(BENCH_LIBS) $(ANALYSIS_LIBS) -lpthread -lm -o $@
 
 $(BENCH_DIR)/recorder $(BENCH_DIR)/lttng $(BENCH_DIR)/placement: $(call bench_obj,usdt)
-$(BENCH_DIR)/recorder $(BENCH_DIR)/lttng $(BENCH_DIR)/placement: BENCH_LIBS = $(if $(BENCH_BPF),-lbpf)
+$(BENCH_DIR)/recorder $(BENCH_DIR)/lttng $(BENCH_DIR)/ebpf $(BENCH_DIR)/placement: BENCH_LIBS = -lbpf
+$(BENCH_DIR)/ebpf: $(OUT)/libbhb.a
 $(BENCH_DIR)/analyze $(BENCH_DIR)/babeltrace $(BENCH_DIR)/ctf: $(OUT)/libanalysis.a
 $(BENCH_DIR)/peers: $(PEER_OBJ)
 $(BENCH_DIR)/peers: BENCH_LIBS = $(if $(strip $(BENCH_PKG)),$(shell $(PKG_CONFIG) --libs $(BENCH_PKG)))

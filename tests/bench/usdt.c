@@ -2,16 +2,15 @@
 /* Attaching an eBPF program to our own USDT sites. */
 #include "usdt.h"
 
-unsigned short bench_traced_semaphore __attribute__((section(".probes")));
-unsigned short bench_untraced_semaphore __attribute__((section(".probes")));
-
-#ifdef HAVE_BPF
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "usdt.skel.h"
+
+unsigned short bench_traced_semaphore __attribute__((section(".probes")));
+unsigned short bench_untraced_semaphore __attribute__((section(".probes")));
 
 static struct usdt_bpf *skeleton;
 static struct ring_buffer *buffer;
@@ -55,20 +54,3 @@ void usdt_detach(void)
 	buffer = NULL;
 	skeleton = NULL;
 }
-
-#else
-
-const char *usdt_attach(void)
-{
-	return "built without libbpf, clang or bpftool";
-}
-
-unsigned usdt_drain(void)
-{
-	return 0;
-}
-
-void usdt_detach(void)
-{
-}
-#endif
