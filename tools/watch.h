@@ -58,7 +58,7 @@ struct watch_totals {
 	unsigned processes, bystanders;
 	uint64_t hits, strange, told, evicted, rescued, overdue;
 	uint64_t suspected, cleared, undecided, raised; /* times */
-	double hits_rate, cost; /* of one CPU, as far as that can be estimated: 0.01 is 1 % */
+	double hits_rate, cost;                         /* of one CPU, as far as that can be estimated: 0.01 is 1 % */
 	uint64_t elapsed_ns;
 };
 
