@@ -18,7 +18,7 @@ cat >"$work/expected.c" <<-'EOF'
 	#define SIGN_i64 "-"
 	#define SIGN_time ""
 	#define BHP_F(slot, kind, name, doc) printf(" %s%zu", SIGN_##kind, sizeof(BHP_C_##kind));
-	#define BHP_EVENT(number, name, fields, doc) printf("bh:" #name); fields printf("\n");
+	#define BHP_EVENT(number, name, fields, doc) printf("bh:" #name); fields printf(" 8\n"); /* the time */
 	int main(void)
 	{
 	#include "events.def.h"
