@@ -375,23 +375,25 @@ cpu_ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 works_on() { [ "$(cpu_ticks "$1")" -gt $(($2 + 2)) ]; }
 
 # At any moment: what is there is whole.
+# KILLS times each (3); make soak wants more.
 recorder_killed() {
 	local i before
 	start_ready "$busy" 1000000
-	for i in 1 2 3 4 5; do
-		record -o "$work/cut.$i" -p "$pid"
-		begun "$work/cut.$i/busy-$pid"
+	for ((i = 1; i <= ${KILLS:-3}; i++)); do
+		record -o "$work/cut" -p "$pid"
+		((i % 2)) && begun "$work/cut/busy-$pid" # or it is still busy with its start
 		sleep 0."$((RANDOM % 10))"
 		stop "$recorder"
-		wait_until 10 untouched "$pid" || fail "a probe stayed in the process"
+		wait_until 20 untouched "$pid" || fail "a probe stayed in the process"
 		no_links_left || fail "links stayed: $(bpftool link)"
-		readable "$work/cut.$i"
+		[ ! -e "$work/cut/busy-$pid/history/metadata" ] || readable "$work/cut"
+		rm -rf "$work/cut"
 	done
 	before=$(cpu_ticks "$pid")
 	wait_until 10 works_on "$pid" "$before" || fail "the target noticed: $(cat "/proc/$pid/status")"
 	stop "$pid"
 	# One that it has started, in its first moments.
-	for i in 1 2 3 4 5; do
+	for ((i = 1; i <= ${KILLS:-3}; i++)); do
 		record -o "$work/cut.command.$i" -- "$busy" 500
 		sleep 0."$((RANDOM % 5))"
 		stop "$recorder"

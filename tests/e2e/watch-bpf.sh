@@ -172,7 +172,7 @@ healthy() {
 	code=$?
 	[ $code = 0 ] || fail "a healthy process: exit $code: $(grep -v '"table"' "$log")"
 	holds "a healthy process" 't["totals"]["raised"] == 0 and t["totals"]["evicted"] == 0'
-	holds "a healthy process" "t['totals']['hits'] > $3 and t['totals']['told'] < 100"
+	holds "a healthy process" "t['totals']['hits'] > $3 and t['totals']['told'] < 100 + $2"
 }
 
 start "$OUT/museum/flag-race" --variant fixed --rounds 0 --max-seconds 60
@@ -184,7 +184,7 @@ if [ -x "$OUT/storm/storm" ]; then
 	start "$OUT/storm/storm" 2000000000 "$work/status"
 	target=$pid
 	wait_until 20 has_loop "$target" || fail "no loop yet"
-	healthy "$target" 20 100000
+	healthy "$target" "${STORM_SECONDS:-20}" 100000
 	kill -0 "$target" || fail "the storm did not survive: $(cat "$log")"
 	stop "$target"
 fi
