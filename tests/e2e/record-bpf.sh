@@ -6,7 +6,7 @@
 #   record-bpf.sh [PART...]    a part is a function below
 # shellcheck source-path=SCRIPTDIR source=common.bash disable=SC2317 # parts are called by name
 . "$(dirname "$0")/common.bash"
-parts=(counted attached overloaded forks executes other_namespaces late_library everybody hangs recorder_killed target_killed
+parts=(counted attached overloaded forks executes other_namespaces late_library everybody hangs late recorder_killed target_killed
 	disk_full privileges_kept refusals nobody)
 
 # busy STEP...: a process that does one step after the other. COUNT are rounds; in each one
@@ -368,6 +368,33 @@ hangs() {
 	bhtrace diagnose "$work/hang.pid" --json
 	expect "recorded when it had hung" 1 "f['rule'] == 'callback-blocked'"
 	stop "$pid"
+}
+
+# late_by PIECE SEGMENT: its worst gap is that one's, and all add up.
+late_by() {
+	record -o "$work/late.$1" -- "$OUT/museum/$1" --max-seconds 60
+	wait_until 60 grep -q '^late ' "$words" || fail "$1 is not late: $(cat "$words" "$words.err")"
+	kill -INT "$recorder"
+	recorded 0
+	kill -KILL "$(sed -n 's/^late pid=//p' "$words")"
+	bhtrace report "$work/late.$1" --json
+	python3 - "$@" "$work/report" <<-'EOF' || fail "$1: $(cat "$work/report")"
+		import json, sys
+		piece, segment, report = sys.argv[1:]
+		worst = json.load(open(report))["worst"]
+		for gap in worst:
+		    off = abs(sum(gap["segments_ns"].values()) - gap["gap_ns"])
+		    assert off <= max(2000, 0.01 * gap["gap_ns"]), (off, gap)
+		parts = worst[0]["segments_ns"]
+		assert parts[segment] > 0.9 * worst[0]["gap_ns"], parts
+		assert bool(worst[0]["rescued"]) == (piece == "rescued"), worst[0]
+	EOF
+}
+
+late() {
+	late_by slow-callback callbacks
+	late_by slow-wake run-queue
+	late_by rescued waking
 }
 
 cpu_ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
