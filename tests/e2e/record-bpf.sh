@@ -118,7 +118,12 @@ int main(int argc, char **argv)
 	int (*busy)(char **step) = library ? (int (*)(char **))dlsym(library, "busy") : NULL;
 	if (!busy)
 		fprintf(stderr, "%s\n", dlerror());
-	return busy ? busy(argv + 2) : 2;
+	const int code = busy ? busy(argv + 2) : 2;
+	if (library && dlclose(library) != 0)
+		fprintf(stderr, "%s\n", dlerror());
+	usleep(100000);
+	puts("unloaded");
+	return code;
 }
 EOC
 compile() { "${CC:-gcc}" -std=gnu11 -O2 -g -D_GNU_SOURCE -Ilib "$@" -pthread || fail "cannot be built"; }
@@ -321,6 +326,7 @@ late_library() {
 	kill -USR1 "$(sed -n 's/^unready pid=//p' "$words")"
 	recorded 0
 	has "a library that is loaded later" "$work/late.1" 800
+	grep -q '^unloaded' "$words" || fail "a library that is unloaded again: $(cat "$words")"
 	readable "$work/late.1"
 }
 
