@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel knows the process of a uprobe by one thread, and by the memory of that thread
- * when the probe is hit. So a probe for a process alone is given its main thread, and
- * is silent once that has exited while others go on. Then the probe is for everybody
- * and the programs choose.
+ * The kernel knows the process of a uprobe by its main thread, and whether it wants a breakpoint by the memory
+ * of that thread. Once that has exited while others go on, the probe is silent: at once, or for a link to
+ * many when somebody else detaches from the file. Then the probe is for everybody and the programs choose.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -16,17 +15,22 @@
 
 #include "attach.h"
 #include "maps.h"
+#include "multi.h"
 
+/* One of both. */
 struct probes {
 	struct bpf_link *of[BHB_EVENTS];
+	int multi[BHB_EVENTS];
 };
 
 /* What is known of a file that somebody executes. */
 struct file {
 	struct stat st;
-	uint32_t events;    /* that it has sites of */
-	int error;          /* of looking for them */
-	char why[BHB_WHY];  /* when there is an error */
+	uint32_t events;   /* that it has sites of */
+	int error;         /* of looking for them */
+	char why[BHB_WHY]; /* when there is an error */
+	struct bhb_site *sites;
+	size_t n_sites;     /* for links to many */
 	struct probes *all; /* attached for everybody */
 	unsigned bystanders;
 };
@@ -43,12 +47,15 @@ struct use {
 struct grave {
 	struct bhb_attached *a;
 	struct probes *probes;
+	uint32_t pid; /* that had them alone; 0: everybody */
 	pthread_t digger;
+	_Atomic bool done;
 	struct grave *next;
 };
 
 struct bhb_attached {
 	struct bhb_programs programs;
+	struct bhb_specs specs;
 	bool everybody;
 	struct file **files;
 	size_t n_files;
@@ -97,6 +104,7 @@ struct bhb_attached *bhb_attached_new(const struct bhb_programs *programs, bool 
 	if (!a)
 		return NULL;
 	a->programs = *programs;
+	a->specs.map = programs->specs;
 	a->everybody = everybody;
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->free, NULL);
@@ -105,6 +113,8 @@ struct bhb_attached *bhb_attached_new(const struct bhb_programs *programs, bool 
 
 static void detach(struct bhb_attached *a, struct probes **p)
 {
+	if (*p)
+		bhb_multi_close((*p)->multi, BHB_EVENTS);
 	for (unsigned i = 0; *p && i < BHB_EVENTS; i++) {
 		if (!(*p)->of[i])
 			continue;
@@ -123,16 +133,34 @@ static void *dig(void *arg)
 	struct grave *g = arg;
 
 	detach(g->a, &g->probes);
+	g->done = true;
 	return NULL;
 }
 
+/* What has been detached. Links to many fire for PID until that is done, and are waited for: lest
+ * each event come twice when it is attached again. */
+static void clear_graves(struct bhb_attached *a, uint32_t pid)
+{
+	struct grave **at = &a->graves, *g;
+
+	while ((g = *at)) {
+		if (!g->done && !(a->programs.specs && (!g->pid || g->pid == pid))) {
+			at = &g->next;
+			continue;
+		}
+		*at = g->next;
+		pthread_join(g->digger, NULL);
+		free(g);
+	}
+}
+
 /* Detaches P some time soon; at once where there is no thread to be had. */
-static void bury(struct bhb_attached *a, struct probes **p)
+static void bury(struct bhb_attached *a, uint32_t pid, struct probes **p)
 {
 	struct grave *g = *p ? malloc(sizeof(*g)) : NULL;
 
 	if (g) {
-		*g = (struct grave){ .a = a, .probes = *p, .next = a->graves };
+		*g = (struct grave){ .a = a, .probes = *p, .pid = pid, .next = a->graves };
 		if (!pthread_create(&g->digger, NULL, dig, g)) {
 			a->graves = g;
 			*p = NULL;
@@ -141,6 +169,30 @@ static void bury(struct bhb_attached *a, struct probes **p)
 	}
 	free(g);
 	detach(a, p);
+}
+
+static void gather(struct probes **p, int *fds)
+{
+	for (unsigned i = 0; i < BHB_EVENTS; i++)
+		fds[i] = *p ? (*p)->multi[i] : -1;
+	free(*p);
+	*p = NULL;
+}
+
+/* Links to many, all at once, as they wait together. */
+static void close_all(struct bhb_attached *a)
+{
+	const size_t n = (a->n_uses + a->n_files) * BHB_EVENTS;
+	int *fds = a->programs.specs && n ? malloc(n * sizeof(*fds)) : NULL;
+
+	if (!fds)
+		return;
+	for (size_t i = 0; i < a->n_uses; i++)
+		gather(&a->uses[i].own, fds + i * BHB_EVENTS);
+	for (size_t i = 0; i < a->n_files; i++)
+		gather(&a->files[i]->all, fds + (a->n_uses + i) * BHB_EVENTS);
+	bhb_multi_close(fds, n);
+	free(fds);
 }
 
 void bhb_attached_free(struct bhb_attached *a)
@@ -154,12 +206,15 @@ void bhb_attached_free(struct bhb_attached *a)
 		a->graves = g->next;
 		free(g);
 	}
+	close_all(a);
 	for (size_t i = 0; i < a->n_uses; i++)
 		detach(a, &a->uses[i].own);
 	for (size_t i = 0; i < a->n_files; i++) {
 		detach(a, &a->files[i]->all);
+		free(a->files[i]->sites);
 		free(a->files[i]);
 	}
+	free(a->specs.spec);
 	pthread_cond_destroy(&a->free);
 	pthread_mutex_destroy(&a->lock);
 	free(a->uses);
@@ -205,12 +260,19 @@ static struct file *look_into(struct bhb_attached *a, int fd, const struct stat 
 		a->files[a->n_files++] = f;
 	}
 	f->st = *st;
-	sites = bhb_sites_of(fd, path, &f->events, f->why);
+	free(f->sites);
+	f->sites = NULL;
+	f->events = 0;
+	sites = a->programs.specs ? bhb_sites_list(fd, path, &f->sites, f->why)
+				  : bhb_sites_of(fd, path, &f->events, f->why);
+	f->n_sites = f->sites ? (size_t)sites : 0;
+	for (size_t i = 0; i < f->n_sites; i++)
+		f->events |= UINT32_C(1) << f->sites[i].event;
 	f->error = sites < 0 && sites != -ENOEXEC ? sites : 0;
 	return f;
 }
 
-static int explain(int error, const char *path, const char *name, char why[BHB_WHY])
+static void explain(int error, const char *path, const char *name, char why[BHB_WHY])
 {
 	const char *because = *bhb_said() ? bhb_said() : strerror(-error);
 
@@ -221,7 +283,21 @@ static int explain(int error, const char *path, const char *name, char why[BHB_W
 	else if (error == -ESRCH)
 		because = "the process has exited";
 	snprintf(why, BHB_WHY, "%s: bh:%s cannot be attached: %s", path, name, because);
-	return error;
+}
+
+static int attach_event(struct bhb_attached *a, const struct file *f, pid_t pid, const char *path, unsigned event,
+			struct probes *p)
+{
+	const struct bpf_program *program = a->programs.of[event];
+
+	bhb_hush();
+	if (a->programs.specs) {
+		p->multi[event] = bhb_multi_link(&a->specs, program, path, pid < 0 ? 0 : (uint32_t)pid, f->sites,
+						 f->n_sites, event);
+		return p->multi[event] < 0 ? p->multi[event] : 0;
+	}
+	p->of[event] = bpf_program__attach_usdt(program, pid, path, "bh", names[event], NULL);
+	return p->of[event] ? 0 : -errno;
 }
 
 /* PID -1: for everybody. By its descriptor, so that it is the file that was looked into. */
@@ -233,16 +309,16 @@ static int attach(struct bhb_attached *a, const struct file *f, pid_t pid, int f
 	char self[32];
 	int rc = p ? 0 : -ENOMEM;
 
+	if (p)
+		memset(p->multi, -1, sizeof(p->multi));
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
 	a->attaching = true;
 	pthread_mutex_lock(&a->lock);
 	for (unsigned i = 0; i < BHB_EVENTS && !rc; i++) {
 		if (!(f->events >> i & 1) || !a->programs.of[i])
 			continue;
-		bhb_hush();
-		p->of[i] = bpf_program__attach_usdt(a->programs.of[i], pid, self, "bh", names[i], NULL);
-		if (!p->of[i])
-			rc = explain(-errno, path, names[i], why);
+		if ((rc = attach_event(a, f, pid, self, i, p)))
+			explain(rc, path, names[i], why);
 	}
 	a->attaching = false;
 	pthread_cond_broadcast(&a->free);
@@ -281,7 +357,7 @@ static void drop_uses(struct bhb_attached *a, uint32_t pid, const struct file *f
 
 	for (size_t i = 0; i < a->n_uses; i++) {
 		if (a->uses[i].pid == pid || a->uses[i].file == f)
-			bury(a, &a->uses[i].own);
+			bury(a, a->uses[i].pid, &a->uses[i].own);
 		else
 			a->uses[kept++] = a->uses[i];
 	}
@@ -324,6 +400,7 @@ static int look_at(struct bhb_attached *a, uint32_t pid, const struct bhb_maps *
 		rc = u.file->error;
 		memcpy(why, u.file->why, BHB_WHY);
 	} else if (u.file->events) {
+		clear_graves(a, pid);
 		if (!u.file->all && alone)
 			rc = attach(a, u.file, (pid_t)pid, fd, m->path, &u.own, why);
 		else if (!u.file->all)
@@ -373,7 +450,7 @@ void bhb_forget(struct bhb_attached *a, uint32_t pid)
 	drop_uses(a, pid, NULL);
 	for (size_t i = 0; i < a->n_files && !a->everybody; i++)
 		if (a->files[i]->all && !is_used(a, a->files[i]))
-			bury(a, &a->files[i]->all);
+			bury(a, 0, &a->files[i]->all);
 }
 
 bool bhb_attached_any(const struct bhb_attached *a, uint32_t pid)
@@ -392,12 +469,17 @@ bool bhb_attached_to_leader(const struct bhb_attached *a, uint32_t pid)
 	return false;
 }
 
+bool bhb_attached_by_memory(const struct bhb_attached *a)
+{
+	return a->everybody || !a->programs.specs;
+}
+
 static unsigned count(const struct probes *p)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; p && i < BHB_EVENTS; i++)
-		n += p->of[i] != NULL;
+		n += p->of[i] || p->multi[i] >= 0;
 	return n;
 }
 

@@ -24,7 +24,11 @@ enum { BHB_EVENTS = 32, BHB_WHY = 400 };
 /* Programs by number of the event; NULL: not wanted. */
 struct bhb_programs {
 	struct bpf_program *of[BHB_EVENTS];
+	const struct bpf_map *specs; /* attached through links to many (multi.h); NULL: through libbpf */
 };
+
+/* To be called before OBJECT, which they are of, is loaded: chooses how they will be attached. */
+void bhb_programs_prepare(struct bhb_programs *programs, const struct bpf_object *object);
 
 struct bhb_attached;
 
@@ -50,15 +54,22 @@ struct bhb_attach_stats {
 };
 struct bhb_attach_stats bhb_attach_stats(const struct bhb_attached *a);
 
-/* Detaches everything. The kernel does that one site after the other, for all processes of the machine, and
- * takes 70 to 110 ms for each, more under load: what has to be quick comes before. */
+/* Detaches everything. Through libbpf the kernel does that one site after the other, for all processes of the
+ * machine, and takes 70 to 110 ms for each, more under load: what has to be quick comes before. */
 void bhb_attached_free(struct bhb_attached *a);
 
 /*
  * Whether probes of PID are attached through its main thread alone, which is how the kernel
- * knows a process: without it, they are silent. bhb_attach() then does it another way.
+ * knows a process: without it, they are silent, or will be when anybody else detaches from
+ * the same file. bhb_attach() then does it another way.
  */
 bool bhb_attached_to_leader(const struct bhb_attached *a, uint32_t pid);
+
+/*
+ * Whether the probes of a process are those of a child with the same memory, too: through libbpf
+ * the kernel goes by memory; through links to many, by process.
+ */
+bool bhb_attached_by_memory(const struct bhb_attached *a);
 
 /* Whether a file of PID has sites, attached by bhb_attach(). */
 bool bhb_attached_any(const struct bhb_attached *a, uint32_t pid);

@@ -219,12 +219,12 @@ static void look_around(struct bhb_capture *c)
 
 /* --- their life --- */
 
-/* The child is ours already, in the kernel. Its parent's probes are its own where both have
- * the same memory, or where they are everybody's. */
+/* The child is ours already, in the kernel. Its parent's probes are its own where they are
+ * everybody's, and it may be where both have the same memory. */
 static void forked(struct bhb_capture *c, const struct life *l)
 {
 	const uint32_t child = (uint32_t)bhp_get_LO2(&l->w.r);
-	const bool shares = bhp_get_HI2(&l->w.r);
+	const bool shares = bhp_get_HI2(&l->w.r) && bhb_attached_by_memory(c->attached);
 	const struct process *parent = find(c, l->w.tgid);
 	const bool ready = parent && parent->begun <= l->time;
 	struct process *p = find(c, child) ? NULL : enter(c, child);

@@ -129,6 +129,7 @@ static void choose_probes(struct bhb_kernel *k, const struct bhb_options *o, str
 	for (unsigned i = 0; i < BHB_EVENTS; i++)
 		if (programs->of[i])
 			bpf_program__set_autoattach(programs->of[i], false);
+	bhb_programs_prepare(programs, s->obj);
 }
 
 static int load(struct bhb_kernel *k, const struct bhb_options *o, const bool wanted[PARTS],

@@ -16,6 +16,7 @@
 
 #include "attach.h"
 #include "feature.h"
+#include "multi.h"
 
 /* Inode numbers of the initial namespaces: PROC_PID_INIT_INO and PROC_USER_INIT_INO, <linux/proc_ns.h>. */
 enum { CAP_SYS_ADMIN_BIT = 21, CAP_PERFMON_BIT = 38, CAP_BPF_BIT = 39 };
@@ -32,8 +33,9 @@ static const char *const remedies[BHB_FEATURES] = {
 	[BHB_BTF] = "a kernel with CONFIG_DEBUG_INFO_BTF=y, and sysfs: mount -t sysfs sysfs /sys",
 	[BHB_RINGBUF] = "a kernel that has BPF ring buffers (Linux 5.8 and later), and CAP_BPF",
 	/* CAP_PERFMON was enough until "perf: Revert to requiring CAP_SYS_ADMIN for uprobes" */
-	[BHB_UPROBES] = "CAP_SYS_ADMIN (where the kernel is content with it, CAP_PERFMON), a kernel with "
-			"CONFIG_UPROBE_EVENTS=y, and sysfs: mount -t sysfs sysfs /sys",
+	[BHB_UPROBES] = "a kernel with uprobe_multi links (Linux 6.10 and later); or else CAP_SYS_ADMIN (where the "
+			"kernel is content with it, CAP_PERFMON), CONFIG_UPROBE_EVENTS=y, and sysfs: mount -t sysfs "
+			"sysfs /sys",
 	[BHB_RAW_TRACEPOINT] = "a kernel with CONFIG_BPF_EVENTS=y and BTF, and CAP_BPF with CAP_PERFMON",
 	[BHB_PERF_EVENT] = "a kernel with CONFIG_PERF_EVENTS=y, and CAP_PERFMON or kernel.perf_event_paranoid=-1",
 };
@@ -118,7 +120,7 @@ static uint64_t offset_of(const void *address, char *path, size_t size)
 	return found;
 }
 
-static int try_uprobes(void)
+static int try_perf_uprobe(void)
 {
 	struct perf_event_attr attr = { .size = sizeof(attr), .sample_period = 1, .wakeup_events = 1 };
 	char text[16], path[4096];
@@ -139,6 +141,49 @@ static int try_uprobes(void)
 		return -ENOTSUP;
 	}
 	return done(fd);
+}
+
+bool bhb_multi_off;
+
+/* Before "bpf: fix multi-uprobe PID filtering logic" (Linux 6.10) a link for a process was for its main thread
+ * alone; since then no process is called -1. */
+static bool try_multi(void)
+{
+	const struct bpf_prog_load_opts opts = { .sz = sizeof(opts),
+						 .expected_attach_type = (enum bpf_attach_type)BHB_TRACE_UPROBE_MULTI };
+	char path[4096];
+	const uint64_t cookie = 1, at = offset_of((const void *)(uintptr_t)probed, path, sizeof(path));
+	const uint64_t counts = offset_of((const void *)&counter, path, sizeof(path));
+	const int program = at && counts ? load(BPF_PROG_TYPE_KPROBE, &opts) : -ENOENT;
+	const uint16_t before = counter;
+	int fd;
+
+	if (program < 0)
+		return false;
+	fd = bhb_multi_create(program, path, UINT32_MAX, 1, &at, &counts, &cookie);
+	if (fd == -EINVAL)
+		fd = bhb_multi_create(program, path, (uint32_t)getpid(), 1, &at, &counts, &cookie);
+	else if (fd >= 0)
+		fd = done(fd) - ENOTSUP;
+	const bool works = fd >= 0 && counter == before + 1;
+	done(fd);
+	done(program);
+	return works;
+}
+
+bool bhb_multi_works(void)
+{
+	static bool tried, works;
+
+	if (!tried)
+		works = try_multi();
+	tried = true;
+	return works && !bhb_multi_off;
+}
+
+static int try_uprobes(void)
+{
+	return bhb_multi_works() ? 0 : try_perf_uprobe();
 }
 
 static int try_tracepoint(void)

@@ -30,6 +30,12 @@ struct bhb_found {
  * Not thread-safe: libbpf is silenced as by bhb_hush(). */
 void bhb_try(enum bhb_feature f, struct bhb_found *found);
 
+/* Whether programs can be attached as in multi.h; tried the first time. Not thread-safe. */
+bool bhb_multi_works(void);
+
+/* For tests: to attach through libbpf in any case. */
+extern bool bhb_multi_off;
+
 /*
  * The sentence for somebody who may not: names the first thing that is missing, and what
  * would do; NULL when nothing is. Static or in BUFFER.

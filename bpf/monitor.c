@@ -45,6 +45,27 @@ static void calibrate(struct bhb_monitor *m)
 	m->ticks_per_ns = (double)(now.ticks - m->began.ticks) / (double)(now.mono_ns - m->began.mono_ns);
 }
 
+static int make_attached(struct bhb_monitor *m)
+{
+	struct bhb_monitor_bpf *s = m->skel;
+	struct bhb_programs programs = { .of = {
+						 [BHP_ID_loop_new] = s->progs.loop_new,
+						 [BHP_ID_loop_free] = s->progs.loop_free,
+						 [BHP_ID_bh_new] = s->progs.bh_new,
+						 [BHP_ID_bh_delete] = s->progs.bh_delete,
+						 [BHP_ID_bh_cancel] = s->progs.bh_cancel,
+						 [BHP_ID_schedule] = s->progs.schedule,
+						 [BHP_ID_execute_end] = s->progs.execute_end,
+						 [BHP_ID_poll_begin] = s->progs.poll_begin,
+						 [BHP_ID_wait_begin] = s->progs.wait_begin,
+						 [BHP_ID_wait_end] = s->progs.wait_end,
+					 } };
+
+	bhb_programs_prepare(&programs, s->obj);
+	m->attached = bhb_attached_new(&programs, m->o.everybody);
+	return m->attached ? 0 : -ENOMEM;
+}
+
 static int load(struct bhb_monitor *m)
 {
 	struct bhb_monitor_bpf *s = m->skel = bhb_monitor__open();
@@ -56,7 +77,9 @@ static int load(struct bhb_monitor *m)
 	s->rodata->overdue_turns = m->o.overdue_turns;
 	s->rodata->slack_ticks = (uint64_t)(SLACK_NS * m->ticks_per_ns);
 	s->rodata->ns_mult = (uint64_t)((1 << TICK_SHIFT) / m->ticks_per_ns);
-	const int rc = bpf_map__set_max_entries(s->maps.bhs, m->o.max_objects);
+	int rc = bpf_map__set_max_entries(s->maps.bhs, m->o.max_objects);
+	if (!rc)
+		rc = make_attached(m);
 	return rc ? rc : bhb_monitor__load(s);
 }
 
@@ -114,26 +137,6 @@ static int make_ring(struct bhb_monitor *m)
 	return rc ? rc : wait_for(m, m->timer);
 }
 
-static int make_attached(struct bhb_monitor *m)
-{
-	struct bhb_monitor_bpf *s = m->skel;
-	const struct bhb_programs programs = { .of = {
-						       [BHP_ID_loop_new] = s->progs.loop_new,
-						       [BHP_ID_loop_free] = s->progs.loop_free,
-						       [BHP_ID_bh_new] = s->progs.bh_new,
-						       [BHP_ID_bh_delete] = s->progs.bh_delete,
-						       [BHP_ID_bh_cancel] = s->progs.bh_cancel,
-						       [BHP_ID_schedule] = s->progs.schedule,
-						       [BHP_ID_execute_end] = s->progs.execute_end,
-						       [BHP_ID_poll_begin] = s->progs.poll_begin,
-						       [BHP_ID_wait_begin] = s->progs.wait_begin,
-						       [BHP_ID_wait_end] = s->progs.wait_end,
-					       } };
-
-	m->attached = bhb_attached_new(&programs, m->o.everybody);
-	return m->attached ? 0 : -ENOMEM;
-}
-
 static void say_why_not(int error, char why[BHB_WHY])
 {
 	char buffer[BHB_WHY];
@@ -171,8 +174,6 @@ struct bhb_monitor *bhb_monitor_open(const struct bhb_monitor_options *o, const 
 		rc = attach_looks(m);
 	if (!rc)
 		rc = make_ring(m);
-	if (!rc)
-		rc = make_attached(m);
 	m->stats = rc ? -1 : bpf_enable_stats(BPF_STATS_RUN_TIME);
 	if (!rc)
 		return m;

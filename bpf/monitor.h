@@ -68,7 +68,7 @@ struct bhb_monitor_stats bhb_monitor_stats(struct bhb_monitor *m);
 
 double bhb_monitor_ticks_per_ns(const struct bhb_monitor *m);
 
-/* Detaches everything, which takes about 100 ms a site. */
+/* Detaches everything; how long that takes: attach.h. */
 void bhb_monitor_close(struct bhb_monitor *m);
 
 #endif

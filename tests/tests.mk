@@ -17,8 +17,8 @@ $(OUT)/unit/%: $(OUT)/obj/exe/tests/unit/%.o $(OUT)/libanalysis.a $(OUT)/libbh.a
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $(filter-out %/libbh.a %/libanalysis.a,$^) $(OUT)/libanalysis.a $(OUT)/libbh.a \
 		-lcmocka $(UNIT_LIBS) $(ANALYSIS_LIBS) -lpthread -o $@
 
-$(OUT)/unit/test_bpf_sites: $(OUT)/libbhb.a
-$(OUT)/unit/test_bpf_sites: UNIT_LIBS = -lbpf
+$(OUT)/unit/test_bpf_sites $(OUT)/unit/test_bpf_args: $(OUT)/libbhb.a
+$(OUT)/unit/test_bpf_sites $(OUT)/unit/test_bpf_args: UNIT_LIBS = -lbpf
 $(OUT)/unit/test_watch_table: $(call obj,exe,tools/watch_table.c tools/watch_metrics.c)
 
 unit: $(UNIT)
