@@ -407,12 +407,11 @@ cpu_ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 
 works_on() { [ "$(cpu_ticks "$1")" -gt $(($2 + 2)) ]; }
 
-# At any moment: what is there is whole.
-# KILLS times each (3); make soak wants more.
+# At any moment: what is there is whole. KILLS times each (3); make soak wants more.
 recorder_killed() {
 	local i before
-	start_ready "$busy" 1000000
 	for ((i = 1; i <= ${KILLS:-3}; i++)); do
+		start_ready "$busy" 100000000
 		record -o "$work/cut" -p "$pid"
 		((i % 2)) && begun "$work/cut/busy-$pid" # or it is still busy with its start
 		sleep 0."$((RANDOM % 10))"
@@ -421,10 +420,10 @@ recorder_killed() {
 		no_links_left || fail "links stayed: $(bpftool link)"
 		[ ! -e "$work/cut/busy-$pid/history/metadata" ] || readable "$work/cut"
 		rm -rf "$work/cut"
+		before=$(cpu_ticks "$pid")
+		wait_until 10 works_on "$pid" "$before" || fail "the target noticed: $(cat "/proc/$pid/status")"
+		stop "$pid"
 	done
-	before=$(cpu_ticks "$pid")
-	wait_until 10 works_on "$pid" "$before" || fail "the target noticed: $(cat "/proc/$pid/status")"
-	stop "$pid"
 	# One that it has started, in its first moments.
 	for ((i = 1; i <= ${KILLS:-3}; i++)); do
 		record -o "$work/cut.command.$i" -- "$busy" 500
