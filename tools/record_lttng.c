@@ -32,9 +32,10 @@
 
 enum { POLL_MS = 500, REGISTER_MS = 5000, NAP_MS = 20, HOST_MAX = 255 };
 
-/* Disk that is left free, besides the buffers that are still to be written; and what
- * is read through at the end to count its events, in about a second. */
-enum { DISK_MIN = 4 * 1024 * 1024, COUNT_MAX = 64 * 1024 * 1024 };
+/* Disk that is left free, besides the buffers that are still to be written; what no
+ * disk is filled faster than; and what is read through at the end to count its events,
+ * in about a second. */
+enum { DISK_MIN = 4 * 1024 * 1024, DISK_BYTES_PER_MS = 1024 * 1024, COUNT_MAX = 64 * 1024 * 1024 };
 
 struct recorder {
 	const struct record_request *q;
@@ -47,7 +48,7 @@ struct recorder {
 	struct record_hangs hangs;
 	bool unexamined;                     /* the target cannot be looked at, which was said */
 	unsigned n_snapshots, last_snapshot; /* tried, and the last that was taken; 0: none */
-	uint64_t disk_free;                  /* at the last look */
+	uint64_t disk_free, disk_spare;      /* at the last look; the latter above what must stay free */
 	bool disk_full, incomplete;
 };
 
@@ -85,7 +86,16 @@ static bool disk_has_room(struct recorder *r)
 	uint64_t needed = session_buffers(&r->session) + DISK_MIN + 2 * used;
 
 	r->disk_free = left;
+	r->disk_spare = left > needed ? left - needed : 0;
 	return left >= needed;
+}
+
+/* Until the disk is looked at again: before what it can spare could be filled. */
+static int nap_ms(const struct recorder *r)
+{
+	uint64_t ms = r->disk_spare / DISK_BYTES_PER_MS;
+
+	return r->plan.mode != SESSION_FILES || ms > POLL_MS ? POLL_MS : ms < NAP_MS ? NAP_MS : (int)ms;
 }
 
 /* --- the plan -------------------------------------------------------------------------- */
@@ -286,7 +296,7 @@ static void announce(const struct recorder *r)
 static void record(struct recorder *r)
 {
 	while (!r->disk_full && !record_stopped() && !record_target_exited(&r->target)) {
-		record_target_wait(&r->target, POLL_MS);
+		record_target_wait(&r->target, nap_ms(r));
 		if (r->plan.mode == SESSION_FILES)
 			r->disk_full = !disk_has_room(r);
 		if (r->plan.mode != SESSION_SNAPSHOTS)

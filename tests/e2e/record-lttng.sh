@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # bhtrace record --via lttng: real daemons, real targets; whatever ends first.
-# shellcheck source-path=SCRIPTDIR source=lttng.bash disable=SC2154 # failed is of common.bash
+#
+#   record-lttng.sh [PART...]    a part is a function below
+# shellcheck source-path=SCRIPTDIR source=lttng.bash disable=SC2154,SC2317 # failed is of common.bash; parts are called by name
 . "$(dirname "$0")/lttng.bash"
 build target -L"$OUT" -lbh || exit 1
 target=$work/target
@@ -158,13 +160,9 @@ disk_full() {
 	[ ! -e "$SMALL_DISK/next" ] || fail "a refused recording left its directory"
 }
 
-unprepared
-command_recorded
-hang_recorded
-nested_recorded
-one_of_two
-flight_recorder
-recorder_killed
-target_killed
-disk_full
+[ $# -gt 0 ] || set -- unprepared command_recorded hang_recorded nested_recorded one_of_two flight_recorder \
+	recorder_killed target_killed disk_full
+for part in "$@"; do
+	$part
+done
 [ "$failed" -eq 0 ]
