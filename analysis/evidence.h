@@ -18,6 +18,16 @@
 
 #include "flight.h"
 
+/* What the protocol of a loop that was never instrumented is like; 0 of one of libbh's. */
+enum bht_trait {
+	BHT_TRAIT_FOREIGN = 1,        /* seen through an adapter: analysis/foreign/ */
+	BHT_TRAIT_COALESCES = 2,      /* a schedule that sees the flag set does nothing */
+	BHT_TRAIT_LISTS_PENDING = 4,  /* only scheduled bottom halves are listed */
+	BHT_TRAIT_FLAG_UNKNOWN = 8,   /* its bottom halves have no flag that could be read */
+	BHT_TRAIT_CANNOT_TURN = 16,   /* its iteration is not known: it is always 0 */
+	BHT_TRAIT_ASKS = 32           /* schedulers notify only when notify_me is set */
+};
+
 struct bht_loop {
 	uint64_t addr;
 	uint64_t serial;
@@ -38,6 +48,8 @@ struct bht_loop {
 	int notifier_watched;   /* 1 when the sleeper watches it for reading, 0 not, -1 not known */
 	uint32_t notifier_mask; /* EPOLL* bits it is watched with, 0 when not known */
 	int embedder_watches;   /* whether the owner sleeps in a set that has poll_fd: 1, 0, or -1 not known */
+	char adapter[16];       /* name of the adapter that it was seen through, or "" */
+	uint32_t traits;        /* enum bht_trait, bits */
 };
 
 struct bht_bh {
@@ -97,6 +109,15 @@ struct bht_begun {
 	uint32_t tid;
 };
 
+/* What --witness says of the payload, in both samples: foreign/witness.h. */
+struct bht_payload {
+	char text[256]; /* as the user wrote it, "" when nothing was asked */
+	struct bht_payload_look {
+		bool known, holds; /* work was published and not seen */
+		int64_t left, right;
+	} first, last;
+};
+
 enum { BHT_UNSEEN_MAX = 16 };
 
 /* Where evidence comes from, and so what it can show. */
@@ -132,6 +153,7 @@ struct bht_evidence {
 	double clock_error_ns;       /* no two events closer than this are ordered by time alone */
 	struct bht_begun *begun;     /* kept beside a history that leaves beginnings out; owned */
 	size_t n_begun;
+	struct bht_payload payload;
 	char *unseen[BHT_UNSEEN_MAX]; /* sentences: what could not be seen, and why; owned */
 	unsigned n_unseen;
 	uint64_t stopped_us; /* how long the target was stopped for this */

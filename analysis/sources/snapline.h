@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #define BHT_SNAPSHOT_WORD  "bhtrace-snapshot "
-#define BHT_SNAPSHOT_FIRST BHT_SNAPSHOT_WORD "2"
+#define BHT_SNAPSHOT_FIRST BHT_SNAPSHOT_WORD "3"
 
 enum { BHT_SNAPLINE = 8192, BHT_SNAPTEXT = 1024 /* of one string */ };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a line of a snapshot's evidence says, in this order. Writer and reader
- * are made from this list. It is format 2: for anything else raise that in
+ * are made from this list. It is format 3: for anything else raise that in
  * snapline.h.
  *
  *   BHT_LINE_BEGIN(word, struct)   BHT_F(kind, member)   BHT_LINE_END
@@ -22,7 +22,7 @@ BHT_LINE_BEGIN(loop, bht_loop)
 	BHT_F(u, addr) BHT_F(u, serial) BHT_F(s, name) BHT_F(u, protocol) BHT_F(u, owner) BHT_F(u, where) BHT_F(u, depth)
 	BHT_F(u, iteration) BHT_F(u, notify_me) BHT_F(i, notifier_fd) BHT_F(i, poll_fd) BHT_F(u, current)
 	BHT_F(u, current_callback) BHT_F(u, current_since) BHT_F(i, wait_timeout_ns) BHT_F(i, notifier_count)
-	BHT_F(i, notifier_watched) BHT_F(u, notifier_mask) BHT_F(i, embedder_watches)
+	BHT_F(i, notifier_watched) BHT_F(u, notifier_mask) BHT_F(i, embedder_watches) BHT_F(s, adapter) BHT_F(u, traits)
 BHT_LINE_END
 
 BHT_LINE_BEGIN(bh, bht_bh)
@@ -32,6 +32,11 @@ BHT_LINE_END
 
 BHT_LINE_BEGIN(begun, bht_begun)
 	BHT_F(u, loop) BHT_F(u, bh) BHT_F(u, begin) BHT_F(u, tid)
+BHT_LINE_END
+
+BHT_LINE_BEGIN(payload, bht_payload)
+	BHT_F(s, text) BHT_F(b, first.known) BHT_F(b, first.holds) BHT_F(i, first.left) BHT_F(i, first.right)
+	BHT_F(b, last.known) BHT_F(b, last.holds) BHT_F(i, last.left) BHT_F(i, last.right)
 BHT_LINE_END
 
 BHT_LINE_BEGIN(thread, bht_thread)

@@ -153,6 +153,8 @@ static int take_evidence(struct snapshot *s)
 		rc = take_sample(s, &ev->last);
 	if (!rc)
 		rc = take_all(s, BHT_SNAP_begun, &ev->begun, &ev->n_begun, sizeof(*ev->begun));
+	if (!rc && bht_snap_is(s->line, BHT_SNAP_payload))
+		rc = take(s, BHT_SNAP_payload, &ev->payload);
 	return rc;
 }
 

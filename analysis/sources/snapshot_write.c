@@ -52,6 +52,8 @@ static void print_evidence(FILE *out, const struct bht_evidence *ev)
 	print_sample(out, &ev->last);
 	for (size_t i = 0; i < ev->n_begun; i++)
 		bht_snap_print(out, BHT_SNAP_begun, &ev->begun[i]);
+	if (ev->payload.text[0])
+		bht_snap_print(out, BHT_SNAP_payload, &ev->payload);
 	fputs("end\n", out);
 }
 

@@ -485,9 +485,9 @@ static void test_damaged_lines(void **state)
 {
 	(void)state;
 	keep(1);
-	replace("bhtrace-snapshot 2", "bhtrace-snapsho? 2", -EPROTO, "offset 0: does not begin with");
-	replace("bhtrace-snapshot 2", "bhtrace-snapshot 1", -EPROTO,
-		"offset 0: of another format than bhtrace-snapshot 2");
+	replace("bhtrace-snapshot 3", "bhtrace-snapsho? 2", -EPROTO, "offset 0: does not begin with");
+	replace("bhtrace-snapshot 3", "bhtrace-snapshot 2", -EPROTO,
+		"offset 0: of another format than bhtrace-snapshot 3");
 	replace("machine ", "machine x", -EPROTO, "another kind of machine");
 	replace(" pid=", " pit=", -EBADMSG, "another field");
 	replace(" pid=0x", " pid=0x1ffffffff", -EBADMSG, "out of range");
