@@ -169,15 +169,17 @@ compile() { # NAME FLAGS...
 }
 # A library of its own: through a path every process that uses it is traced.
 cp "$OUT/libbh.so.0" "$work/" || exit 1
-compile inside probes/*.c lib/*.c && compile outside "$work/libbh.so.0" -Wl,-rpath,"$work" || exit 1
+compile inside probes/*.c lib/*.c && compile outside "$work/libbh.so.0" -Wl,-rpath,"\$ORIGIN" || exit 1
 
-# trace SCRIPT TARGET WHERE...: what it prints goes to $work/table, the target's own counts to variables.
-# WHERE: "-p" for the process, or a path.
+# trace SCRIPT TARGET WHERE: what it prints goes to $work/table, the target's own counts to variables.
+# WHERE: "-p" for the process, or a file. Each has files of its own: the kernel takes a second to
+# detach whoever was there before, and takes the probes of the next one along.
 trace() {
 	local script=$1 target=$2 where=$3 of from=() path=()
-	start_ready "$work/$target"
+	files=$(mktemp -d "$work/files.XXXX") && cp "$work/inside" "$work/outside" "$work/libbh.so.0" "$files/" || exit 1
+	start_ready "$files/$target"
 	of=$pid counts=$log
-	if [ "$where" = -p ]; then from=(-p "$of"); else path=("$where"); fi
+	if [ "$where" = -p ]; then from=(-p "$of"); else path=("$files/$where"); fi
 	start bpftrace "${from[@]}" "bpf/$script.bt" "${path[@]}"
 	wait_until 60 grep -q '^Tracing' "$log" || fail "$script, $where: does not begin: $(cat "$log")"
 	kill -USR1 "$of"
@@ -189,7 +191,7 @@ trace() {
 	mv "$log" "$work/table"
 	# shellcheck disable=SC1090 # NAME=NUMBER lines
 	. <(grep '^[A-Z]*=[0-9]*$' "$counts")
-	what="$script on $target through ${where##*/}"
+	what="$script on $target through $where"
 }
 
 # The value of COLUMN, or the sum of several that begin so. In histograms: of their rows.
@@ -237,7 +239,7 @@ pending() {
 # Exactly what the target counted.
 trace bhlatency inside -p
 latency
-trace bhlatency inside "$work/inside"
+trace bhlatency inside inside
 latency
 trace bhcoalesce inside -p
 coalesced
@@ -246,7 +248,7 @@ trace bhcoalesce outside -p
 coalesced
 trace bhpending inside -p
 pending
-trace bhpending outside "$work/libbh.so.0"
+trace bhpending outside libbh.so.0
 pending
 
 trace bhnotify inside -p
