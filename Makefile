@@ -23,7 +23,7 @@ CC := gcc
 endif
 
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
-INC  := -Iprobes -Ilib -Ianalysis -Ianalysis/sources -Ianalysis/ctf -Ibpf -Itools
+INC  := -Iprobes -Ilib -Ianalysis -Ianalysis/sources -Ianalysis/ctf -Ianalysis/foreign -Ibpf -Itools
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) \
 	-D_GNU_SOURCE -DBHTRACE_VERSION='"$(VERSION)"' $(INC) -MMD -MP
 # gcc says at every fence that TSan does not model it. libbh's own ordering needs
@@ -71,6 +71,9 @@ $(call obj,exe,$(wildcard analysis/sources/babeltrace*.c)): ALL_CFLAGS += -fno-p
 # The page of bhtrace timeline is in its object; no compiler tells of that.
 $(OUT)/obj/exe/analysis/timeline/page.o: $(wildcard analysis/timeline/*.html analysis/timeline/*.css analysis/timeline/*.js)
 
+# The same of the adapters.
+$(OUT)/obj/exe/analysis/foreign/adapters.o: $(wildcard probes/adapters/*.adapter)
+
 # --- libbh -------------------------------------------------------------------
 
 SO := libbh.so.0
@@ -109,7 +112,7 @@ include bpf/bpf.mk
 
 # --- bhtrace -----------------------------------------------------------------
 
-ANALYSIS_LIBS := -ljansson -ldw -lelf $(shell $(PKG_CONFIG) --libs babeltrace2 2>/dev/null || echo -lbabeltrace2) -lm
+ANALYSIS_LIBS := -ljansson -ldw -lelf -lcapstone $(shell $(PKG_CONFIG) --libs babeltrace2 2>/dev/null || echo -lbabeltrace2) -lm
 TOOLS_LIBS    := -llttng-ctl -lbpf -lncursesw -ltinfo -lpthread
 
 $(OUT)/libanalysis.a: $(ANALYSIS_OBJ) $(KIT_SCHEMA)

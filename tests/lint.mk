@@ -30,7 +30,7 @@ $(OUT)/lint/%.tidy: %.c .clang-tidy | $(BPF_SKEL) $(BENCH_DIR)/usdt.skel.h
 	@mkdir -p $(@D)
 	$(call say,TIDY,$<)clang-tidy --quiet $(if $(filter bpf/% %/usdt.c,$<),--checks=-clang-analyzer-unix.Malloc) $< -- -std=gnu11 -D_GNU_SOURCE -DBHTRACE_VERSION='""' $(TIDY_INC) \
 		$(if $(filter tests/museum/%,$<),-DBH_FAULTS) \
-		$(if $(filter %/peer_glib.c,$<),`$(PKG_CONFIG) --cflags glib-2.0`) >$@.log 2>&1 || { cat $@.log; exit 1; }
+		$(if $(filter %/peer_glib.c tests/foreign/glib-%.c,$<),`$(PKG_CONFIG) --cflags glib-2.0`) >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
 # Warnings of the other compiler are errors here.
