@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 struct bht_finding *bht_finding_add(struct bht_case *c, enum bht_rule_id rule, enum bht_confidence confidence,
 				    const struct bht_loop *loop, const struct bht_bh *bh)
@@ -92,6 +93,38 @@ bool bht_thread_gone(const struct bht_case *c, uint32_t tid)
 	if (bht_just_ends(c->ev))
 		return now && now->state == 'X';
 	return tid && !now;
+}
+
+bool bht_is_writing(const struct bht_thread *thread, const struct bht_loop *loop)
+{
+	return thread->syscall == SYS_write && thread->args[0] == (uint64_t)loop->notifier_fd;
+}
+
+const struct bht_thread *bht_held_thread(const struct bht_case *c)
+{
+	const struct bht_sample *s = &c->ev->last;
+
+	for (size_t i = 0; i < s->n_threads; i++)
+		if (bht_thread_stopped(&s->threads[i]))
+			return &s->threads[i];
+	return NULL;
+}
+
+const struct bht_thread *bht_on_its_way(const struct bht_case *c, const struct bht_loop *loop)
+{
+	enum { ENOUGH_NS = 1000000 }; /* of CPU time, for a few instructions */
+	const struct bht_sample *s = &c->ev->last;
+
+	for (size_t i = 0; i < s->n_threads; i++) {
+		const struct bht_thread *t = &s->threads[i], *before = bht_sample_thread(&c->ev->first, t->tid);
+		/* One that came since did not begin anything before. */
+		if (t->tid == loop->owner || (c->ev->live && !before) || bht_thread_stopped(t) ||
+		    (before && t->cpu_ns - before->cpu_ns >= ENOUGH_NS))
+			continue;
+		if (t->state == 'R' || t->syscall == BHT_SYSCALL_RUNNING || bht_is_writing(t, loop))
+			return t;
+	}
+	return NULL;
 }
 
 /* --- witnesses ----------------------------------------------------------------------- */

@@ -39,6 +39,10 @@ bht_rule_fn bht_rule_spinning;
 bht_rule_fn bht_rule_nested;
 bht_rule_fn bht_rule_starved;
 
+/* What memory cannot show, and --witness can: an idle loop may have lost a wakeup. Called
+ * once, after the rules and bht_flag_race_rank(). */
+void bht_rule_undone(struct bht_case *c);
+
 /* rescued, slow-callback, slow-wake: of all bottom halves that the history
  * mentions, also those that are gone. */
 void bht_rule_late(struct bht_case *c);
@@ -59,6 +63,30 @@ bool bht_held_outside(const struct bht_case *c, const struct bht_loop *loop, uin
 /* Whether the loop is in a nested poll, and the recorder leaves out what the outer
  * execution is: what that one holds, and may still look at, cannot be told then. */
 bool bht_outside_unknown(const struct bht_case *c, const struct bht_loop *loop);
+
+/* Of a loop whose protocol may lose a wakeup to a race: whether what was seen leaves room for one
+ * of BH, which looks idle. */
+bool bht_flag_race_open(const struct bht_case *c, const struct bht_loop *loop, const struct bht_bh *bh);
+
+/* A schedule that sees the flag set does nothing, and has no full barrier. */
+static inline bool bht_may_race(const struct bht_loop *loop)
+{
+	return !(loop->protocol & BHP_PROTOCOL_FULL_BARRIER) &&
+	       (!(loop->traits & BHT_TRAIT_FOREIGN) || loop->traits & BHT_TRAIT_COALESCES);
+}
+
+/*
+ * A thread, but the owner's, that did not get on between the looks and does not sleep either: it lost the CPU,
+ * waits for a page, or is in the very write of the notifier. It may be between publishing and
+ * notifying. NULL: there is none, so what was not notified by now was not on its way.
+ */
+const struct bht_thread *bht_on_its_way(const struct bht_case *c, const struct bht_loop *loop);
+
+/* Stopped, or preempted, in the very write: a debugger's step, a slow tracer. */
+bool bht_is_writing(const struct bht_thread *thread, const struct bht_loop *loop);
+
+/* A thread that a signal or a debugger holds, or NULL. */
+const struct bht_thread *bht_held_thread(const struct bht_case *c);
 
 /* Whether an execution of BH has begun and not ended. */
 bool bht_execution_open(const struct bht_case *c, const struct bht_bh *bh);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "adapter.h"
 #include "array.h"
 #include "case.h"
 
@@ -99,6 +101,25 @@ static void look_at_loop(struct bht_case *c, const struct bht_loop *loop)
 	loop_reasons(c, &status);
 }
 
+/* What its adapter says in addition of this rule. */
+static void add_remarks(struct bht_finding *f)
+{
+	unsigned n;
+	const struct bht_adapter *const *adapters = bht_adapters(&n);
+
+	for (unsigned i = 0; i < n; i++) {
+		const struct bht_adapter *a = adapters[i];
+		if (strncmp(a->name, f->loop.adapter, sizeof(f->loop.adapter) - 1) != 0)
+			continue;
+		for (unsigned k = 0; k < a->n_remarks; k++) {
+			const size_t used = strlen(f->detail);
+			if (!strcmp(a->remark[k].rule, "*") || !strcmp(a->remark[k].rule, bht_rules[f->rule].id))
+				snprintf(f->detail + used, sizeof(f->detail) - used, " %s", a->remark[k].text);
+		}
+		return; /* those that were added come first, and replace */
+	}
+}
+
 static int look_at_all(struct bht_case *c)
 {
 	const struct bht_sample *sample = &c->ev->last;
@@ -111,7 +132,11 @@ static int look_at_all(struct bht_case *c)
 	for (size_t i = 0; i < sample->n_loops; i++)
 		look_at_loop(c, &sample->loops[i]);
 	bht_flag_race_rank(c);
+	bht_rule_undone(c);
 	bht_rule_late(c);
+	for (unsigned i = 0; i < c->d->n_findings; i++)
+		if (*c->d->findings[i].loop.adapter)
+			add_remarks(&c->d->findings[i]);
 	for (size_t i = 0; i < sample->n_bhs; i++)
 		c->d->standing[i] = standing_of(c, &sample->bhs[i]);
 	return c->error;

@@ -42,7 +42,7 @@ extern const struct bht_rule bht_rules[BHT_RULES];
 const char *bht_verdict_name(enum bht_verdict verdict);          /* "healthy", "lost", ... */
 const char *bht_confidence_name(enum bht_confidence confidence); /* "proved", ... */
 
-enum { BHT_WITNESS_MAX = 24, BHT_REASONS_MAX = 16, BHT_LINE = 640 };
+enum { BHT_WITNESS_MAX = 24, BHT_REASONS_MAX = 16, BHT_LINE = 640, BHT_DETAIL = 1280 };
 
 /* One event of the evidence, with what it means here. */
 struct bht_witness {
@@ -56,9 +56,9 @@ struct bht_finding {
 	enum bht_confidence confidence;
 	struct bht_bh bh; /* addr 0 when the finding is about a loop alone */
 	struct bht_loop loop;
-	char detail[BHT_LINE]; /* one or two sentences of what happened here, with names and numbers */
-	char refute[BHT_LINE]; /* which observation would refute it */
-	uint64_t origin;       /* time that witnesses are shown relative to */
+	char detail[BHT_DETAIL];                     /* some sentences of what happened here, with names and numbers */
+	char refute[BHT_LINE];                       /* which observation would refute it */
+	uint64_t origin;                             /* time that witnesses are shown relative to */
 	struct bht_witness witness[BHT_WITNESS_MAX]; /* by time */
 	unsigned n_witness;
 };

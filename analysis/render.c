@@ -170,6 +170,19 @@ static void finding_sentence(char dst[BHT_SENTENCE], const struct bht_finding *f
 		 fate[rule->verdict], rule->id, bht_confidence_name(f->confidence), rule->line, rest);
 }
 
+static void healthy_sentence(char dst[BHT_SENTENCE], const struct bht_diagnosis *d)
+{
+	const unsigned rest = d->n_loops - d->n_running - d->n_asleep;
+	char left[48] = "";
+
+	if (rest)
+		snprintf(left, sizeof(left), ", %u polled by nobody", rest);
+	snprintf(dst, BHT_SENTENCE,
+		 "%u loop%s, %u bottom hal%s: %u loop%s running, %u asleep with nothing left to do%s.", d->n_loops,
+		 d->n_loops == 1 ? "" : "s", d->n_bhs, d->n_bhs == 1 ? "f" : "ves", d->n_running,
+		 d->n_running == 1 ? "" : "s", d->n_asleep, left);
+}
+
 void bht_verdict_sentence(char dst[BHT_SENTENCE], const struct bht_diagnosis *d)
 {
 	if (d->verdict == BHT_UNDECIDABLE)
@@ -177,10 +190,26 @@ void bht_verdict_sentence(char dst[BHT_SENTENCE], const struct bht_diagnosis *d)
 	else if (d->verdict != BHT_HEALTHY && d->n_findings)
 		finding_sentence(dst, &d->findings[0], d->n_findings - 1);
 	else
-		snprintf(dst, BHT_SENTENCE,
-			 "%u loop%s, %u bottom hal%s: %u loop%s running, %u asleep with nothing left to do.",
-			 d->n_loops, d->n_loops == 1 ? "" : "s", d->n_bhs, d->n_bhs == 1 ? "f" : "ves", d->n_running,
-			 d->n_running == 1 ? "" : "s", d->n_asleep);
+		healthy_sentence(dst, d);
+}
+
+/* ", through the adapter libuv": all that were needed. */
+static void adapter_words(char *dst, size_t size, const struct bht_evidence *ev)
+{
+	const struct bht_sample *s = &ev->last;
+	char safe[4 * sizeof(s->loops->adapter)], names[128] = "";
+	size_t used = 0;
+	unsigned n = 0;
+
+	for (size_t i = 0; i < s->n_loops && used < sizeof(names); i++) {
+		size_t k = 0;
+		while (k < i && strcmp(s->loops[k].adapter, s->loops[i].adapter) != 0)
+			k++;
+		if (k == i && s->loops[i].traits & BHT_TRAIT_FOREIGN)
+			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", n++ ? " and " : "",
+						 bht_escape(safe, sizeof(safe), s->loops[i].adapter));
+	}
+	snprintf(dst, size, n ? ", through the adapter%s %s" : "", n > 1 ? "s" : "", names);
 }
 
 void bht_evidence_words(char dst[BHT_SENTENCE], const struct bht_evidence *ev)
@@ -193,17 +222,20 @@ void bht_evidence_words(char dst[BHT_SENTENCE], const struct bht_evidence *ev)
 	};
 	const char *looks = ev->live ? ", looked at twice" : ev->origin == BHT_FROM_HISTORY ? "" : ", looked at once";
 	char host[4 * sizeof(ev->hostname)], on[sizeof(host) + 8] = "", safe[4 * sizeof(ev->command)],
-							       command[sizeof(safe) + 4] = "", source[512];
+							       command[sizeof(safe) + 4] = "", source[512],
+							       through[160];
 
 	if (*ev->command)
 		snprintf(command, sizeof(command), " (%s)", bht_escape(safe, sizeof(safe), ev->command));
 	if (*ev->hostname)
 		snprintf(on, sizeof(on), " on %s", bht_escape(host, sizeof(host), ev->hostname));
+	adapter_words(through, sizeof(through), ev);
 	if (ev->origin == BHT_FROM_PROCESS)
-		snprintf(dst, BHT_SENTENCE, "Process %" PRIu32 "%s, live%s", ev->pid, command, looks);
+		snprintf(dst, BHT_SENTENCE, "Process %" PRIu32 "%s, live%s%s", ev->pid, command, looks, through);
 	else
-		snprintf(dst, BHT_SENTENCE, "%s %s of process %" PRIu32 "%s%s%s", kinds[ev->origin],
-			 bht_escape(source, sizeof(source), ev->source ? ev->source : ""), ev->pid, command, on, looks);
+		snprintf(dst, BHT_SENTENCE, "%s %s of process %" PRIu32 "%s%s%s%s", kinds[ev->origin],
+			 bht_escape(source, sizeof(source), ev->source ? ev->source : ""), ev->pid, command, on, looks,
+			 through);
 }
 
 const char *bht_origin_name(enum bht_origin origin)
@@ -219,8 +251,8 @@ const char *bht_confidence_meaning(enum bht_confidence confidence)
 {
 	switch (confidence) {
 	case BHT_PROVED:
-		return "what was seen can have no other cause: tickets show the undone work, or two looks show the "
-		       "same call without progress.";
+		return "what was seen can have no other cause: tickets or the program's variables show the "
+		       "undone work, or two looks show the same call without progress.";
 	case BHT_CONSISTENT:
 		return "everything that was seen fits this mechanism and no other; what would prove it (payload "
 		       "tickets, "
@@ -233,6 +265,9 @@ const char *bht_confidence_meaning(enum bht_confidence confidence)
 
 const char *bht_recorder_note(const struct bht_evidence *ev, uint64_t n_events)
 {
+	if (!n_events && ev->last.n_loops && ev->last.loops[0].traits & BHT_TRAIT_FOREIGN)
+		return "none: the program was not instrumented. Its memory was read through an adapter, and with what "
+		       "the kernel shows of its threads and descriptors that is all there is: no event history.";
 	if (!n_events)
 		return "no event history: the recorder was off, or has no events. Only the state could be judged.";
 	if (ev->recorder == BHT_BY_LTTNG)

@@ -80,7 +80,8 @@ static json_t *loop(const struct bht_loop *l)
 	failed |= PUT(o, "addr", hex(l->addr));
 	failed |= PUT(o, "owner_tid", l->owner ? json_integer(l->owner) : json_null());
 	failed |= PUT(o, "where", json_integer(l->where));
-	failed |= PUT(o, "iteration", number(l->iteration));
+	failed |= PUT(o, "adapter", *l->adapter ? text(l->adapter) : json_null());
+	failed |= PUT(o, "iteration", l->traits & BHT_TRAIT_CANNOT_TURN ? json_null() : number(l->iteration));
 	failed |= PUT(o, "depth", json_integer(l->depth));
 	failed |= PUT(o, "notify_me", json_integer(l->notify_me));
 	failed |= PUT(o, "notifier_fd", json_integer(l->notifier_fd));
@@ -146,6 +147,32 @@ static json_t *origin(const struct bht_evidence *ev)
 	bool failed = PUT(o, "origin", json_string(bht_origin_name(ev->origin)));
 
 	failed |= PUT(o, "source", ev->source ? text(ev->source) : json_null());
+	return unless(o, failed);
+}
+
+static json_t *payload_look(const struct bht_payload_look *look)
+{
+	json_t *o;
+
+	if (!look->known)
+		return json_null();
+	o = json_object();
+	bool failed = PUT(o, "holds", json_boolean(look->holds));
+	failed |= PUT(o, "left", json_integer(look->left));
+	failed |= PUT(o, "right", json_integer(look->right));
+	return unless(o, failed);
+}
+
+static json_t *payload(const struct bht_payload *p)
+{
+	json_t *o;
+
+	if (!p->text[0])
+		return json_null();
+	o = json_object();
+	bool failed = PUT(o, "expression", text(p->text));
+	failed |= PUT(o, "first", payload_look(&p->first));
+	failed |= PUT(o, "last", payload_look(&p->last));
 	return unless(o, failed);
 }
 
@@ -226,6 +253,7 @@ json_t *bht_diagnosis_json(const struct bht_evidence *ev, const struct bht_diagn
 	failed |= PUT(o, "unseen", unseen(ev));
 	failed |= PUT(o, "looked_at", looked_at(d));
 	failed |= PUT(o, "history", history(ev, d));
+	failed |= PUT(o, "payload", payload(&ev->payload));
 	failed |= PUT(o, "loss", loss(d));
 	failed |= PUT(o, "cost", cost(ev));
 	return unless(o, failed);

@@ -75,7 +75,10 @@ static void print_target(const struct page *p)
 	char evidence[BHT_SENTENCE], line[BHT_SENTENCE + 64];
 
 	bht_evidence_words(evidence, p->ev);
-	snprintf(line, sizeof(line), "%s; %" PRIu64 " events of history.", evidence, p->d->n_events);
+	if (p->d->n_events || !strstr(evidence, "through the adapter"))
+		snprintf(line, sizeof(line), "%s; %" PRIu64 " events of history.", evidence, p->d->n_events);
+	else
+		snprintf(line, sizeof(line), "%s, without a history.", evidence);
 	bht_wrap(p->out, 0, p->width, line);
 }
 
@@ -102,6 +105,34 @@ static void print_finding(const struct page *p, unsigned index)
 	labelled(p, "remedy", rule->remedy);
 	snprintf(more, sizeof(more), "bhtrace explain %s", rule->id);
 	labelled(p, "more", more);
+}
+
+static void look_words(char *dst, size_t size, const struct bht_payload_look *look)
+{
+	if (look->known)
+		snprintf(dst, size, "%s (%" PRId64 " and %" PRId64 ")", look->holds ? "holds" : "does not hold",
+			 look->left, look->right);
+	else
+		snprintf(dst, size, "could not be read");
+}
+
+/* What --witness said. */
+static void print_payload(const struct page *p)
+{
+	const struct bht_payload *payload = &p->ev->payload;
+	char first[80], last[80], line[BHT_LINE];
+
+	if (!payload->text[0])
+		return;
+	look_words(first, sizeof(first), &payload->first);
+	look_words(last, sizeof(last), &payload->last);
+	heading(p, 0, "The payload");
+	if (p->ev->live)
+		snprintf(line, sizeof(line), "%s: at the first look it %s, at the last it %s", payload->text, first,
+			 last);
+	else
+		snprintf(line, sizeof(line), "%s: it %s", payload->text, last);
+	bullet(p, line);
 }
 
 static void print_reasons(const struct page *p)
@@ -146,11 +177,15 @@ static const char *where_name(uint32_t where)
 
 static void print_loop(const struct page *p, const struct bht_loop *loop)
 {
-	char line[BHT_LINE], who[BHT_WHO];
+	char line[BHT_LINE], who[BHT_WHO], turn[48] = "", through[48] = "";
 
-	snprintf(line, sizeof(line), "%s: thread %" PRIu32 ", %s, turn %" PRIu64 ", eventfd count %" PRId64,
-		 bht_who(who, "loop", loop->name, loop->addr), loop->owner, where_name(loop->where), loop->iteration,
-		 loop->notifier_count);
+	if (!(loop->traits & BHT_TRAIT_CANNOT_TURN))
+		snprintf(turn, sizeof(turn), ", turn %" PRIu64, loop->iteration);
+	if (loop->traits & BHT_TRAIT_FOREIGN)
+		snprintf(through, sizeof(through), ", through %s", loop->adapter);
+	snprintf(line, sizeof(line), "%s: thread %" PRIu32 ", %s%s, eventfd count %" PRId64 "%s",
+		 bht_who(who, "loop", loop->name, loop->addr), loop->owner, where_name(loop->where), turn,
+		 loop->notifier_count, through);
 	bullet(p, line);
 }
 
@@ -170,11 +205,13 @@ static void print_bh(const struct page *p, size_t i)
 {
 	const struct bht_bh *bh = &p->ev->last.bhs[i];
 	const struct bht_loop *loop = bht_sample_loop(&p->ev->last, bh->loop);
-	char line[BHT_LINE], who[BHT_WHO], on[BHT_WHO];
+	char line[BHT_LINE], who[BHT_WHO], on[BHT_WHO], runs[48] = "";
 
-	snprintf(line, sizeof(line), "%s of %s: %s, %" PRIu64 " executions",
-		 bht_who(who, "bottom half", bh->name, bh->addr), bht_who(on, "loop", loop ? loop->name : "", bh->loop),
-		 standing_name(p->d->standing[i]), bh->runs);
+	/* A foreign loop does not count them. */
+	if (!loop || !(loop->traits & BHT_TRAIT_FOREIGN))
+		snprintf(runs, sizeof(runs), ", %" PRIu64 " executions", bh->runs);
+	snprintf(line, sizeof(line), "%s of %s: %s%s", bht_who(who, "bottom half", bh->name, bh->addr),
+		 bht_who(on, "loop", loop ? loop->name : "", bh->loop), standing_name(p->d->standing[i]), runs);
 	bullet(p, line);
 }
 
@@ -209,6 +246,7 @@ int bht_render_text(FILE *out, const struct bht_evidence *ev, const struct bht_d
 	print_target(&p);
 	for (unsigned i = 0; i < d->n_findings; i++)
 		print_finding(&p, i);
+	print_payload(&p);
 	print_reasons(&p);
 	print_blind_spots(&p);
 	if (how->all)

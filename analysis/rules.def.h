@@ -14,8 +14,8 @@
 BHT_RULE(FLAG_RACE, "flag-race", LOST, true,
 	"a schedule coalesced with an execution that had already looked",
 	"The last schedule saw the flag set, lies so close to the last clear of the flag that either may have come "
-	"first, and nothing was scheduled afterwards. A payload ticket that was announced and never consumed proves it; "
-	"without tickets the finding is consistent at best.",
+	"first, and nothing was scheduled afterwards. A payload ticket that was announced and never consumed proves it, "
+	"and so does --witness that the work is undone; without either the finding is consistent at best.",
 	"Make both sides an atomic exchange with a full barrier: schedule is old = xchg(flag, 1), and notifies when old "
 	"is 0; the loop does xchg(flag, 0) before it calls the callback. No test of the flag by a plain load before "
 	"either of them.",
@@ -86,7 +86,7 @@ BHT_RULE(NOTIFY_STOLEN, "notify-stolen", LOST, true,
 	"must look at the bottom halves after it has cleared.")
 
 BHT_RULE(NOTIFY_MISSING, "notify-missing", LOST, true,
-	"the flag was set and nobody even tried to wake the loop",
+	"work was published and nobody even tried to wake the loop",
 	"The last schedule was effective and no notify for it follows in the same thread, whose history is complete up to "
 	"now; the loop sleeps with the flag set in both samples.",
 	"Call notify on every path that makes the flag go from 0 to 1: also on error paths, in variants of schedule, and "
@@ -97,7 +97,9 @@ BHT_RULE(NOTIFY_MISSING, "notify-missing", LOST, true,
 	"Memory when hung: Flag 1, eventfd count 0, loop asleep.\n\n"
 	"Told apart: notify-skipped and notify-stolen have a notify event after the schedule. producer-stopped has none "
 	"either, but there the producer itself died or stopped in between. An idle schedule does not notify by contract "
-	"and waits 10 ms at most: that is no finding.\n\n"
+	"and waits 10 ms at most: that is no finding. Of a loop seen through an adapter, without a history, this rule "
+	"is only suspected, and stands for notify-skipped and notify-stolen as well; or --witness says that work is undone "
+	"though nothing was scheduled.\n\n"
 	"Real cases: QEMU, \"aio: add missing aio_notify() to aio_enable_external()\" (May 2017): external clients were "
 	"enabled again and the sleeping I/O thread never heard of it.\n\n"
 	"Fix: Let one function do both, exchange the flag and notify when it was 0, and make it the only way to "

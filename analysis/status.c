@@ -20,10 +20,21 @@ static bool in_callback(const struct bht_loop *loop)
 	return loop->where == BHP_IN_BH || loop->where == BHP_IN_FD || loop->where == BHP_IN_TIMER;
 }
 
+/* Where the iteration is not known: it changed places, or its thread woke from its wait and is in it again. */
+static bool moved(const struct bht_evidence *ev, const struct bht_loop *first, const struct bht_loop *last,
+		  const struct bht_thread *thread)
+{
+	return first->where != last->where ||
+	       (last->where == BHP_WAIT && thread && asleep(thread) && !bht_thread_still(ev, thread));
+}
+
 /* Whether the loop did anything between the samples. */
-static bool turned(const struct bht_loop *first, const struct bht_loop *last)
+static bool turned(const struct bht_evidence *ev, const struct bht_loop *first, const struct bht_loop *last,
+		   const struct bht_thread *thread)
 {
 	if (!first || first->serial != last->serial || first->iteration != last->iteration)
+		return true;
+	if (last->traits & BHT_TRAIT_CANNOT_TURN && moved(ev, first, last, thread))
 		return true;
 	/* One turn that runs many callbacks makes progress too. */
 	return in_callback(last) && (first->where != last->where || first->current_since != last->current_since);
@@ -42,15 +53,32 @@ static enum bht_activity activity_when_killed(const struct bht_loop *loop, const
 static enum bht_activity activity_outside(const struct bht_evidence *ev, const struct bht_loop *loop,
 					  const struct bht_thread *thread)
 {
-	if (loop->notify_me != BHP_LOOP_AWAKE && thread && bht_thread_still(ev, thread))
+	if (!(loop->traits & BHT_TRAIT_FOREIGN) && loop->notify_me != BHP_LOOP_AWAKE && thread &&
+	    bht_thread_still(ev, thread))
 		return BHT_EMBEDDED;
 	return BHT_NOT_POLLED;
+}
+
+static bool in_another_wait(const struct bht_evidence *ev, const struct bht_loop *loop)
+{
+	for (size_t i = 0; i < ev->last.n_loops; i++)
+		if (ev->last.loops[i].owner == loop->owner && ev->last.loops[i].where == BHP_WAIT)
+			return true;
+	return false;
+}
+
+/* Nobody says when a foreign loop is polled: its thread is looked at, unless that does something else meanwhile. */
+static bool kept_outside(const struct bht_evidence *ev, const struct bht_loop *loop, const struct bht_thread *thread)
+{
+	if (!(loop->traits & BHT_TRAIT_FOREIGN) || !thread || in_another_wait(ev, loop))
+		return false;
+	return !asleep(thread) || bht_thread_still(ev, thread);
 }
 
 static enum bht_activity activity_of(const struct bht_evidence *ev, const struct bht_loop *first,
 				     const struct bht_loop *last, const struct bht_thread *thread, uint64_t cpu_ns)
 {
-	if (last->where == BHP_OUTSIDE)
+	if (last->where == BHP_OUTSIDE && !kept_outside(ev, last, thread))
 		return activity_outside(ev, last, thread);
 	if (!thread)
 		return BHT_OWNER_UNKNOWN;
@@ -67,6 +95,11 @@ static enum bht_activity activity_of(const struct bht_evidence *ev, const struct
 	return BHT_UNSTABLE;
 }
 
+double bht_watched_ms(const struct bht_evidence *ev)
+{
+	return ev->live ? (double)(ev->last.ticks - ev->first.ticks) / ev->ticks_per_ns / 1e6 : 0;
+}
+
 struct bht_loop_status bht_loop_status(const struct bht_evidence *ev, const struct bht_loop *last)
 {
 	const struct bht_loop *first = ev->live ? bht_sample_loop(&ev->first, last->addr) : NULL;
@@ -76,11 +109,10 @@ struct bht_loop_status bht_loop_status(const struct bht_evidence *ev, const stru
 
 	if (before && thread->cpu_ns > before->cpu_ns)
 		status.cpu_ns = thread->cpu_ns - before->cpu_ns;
-	if (ev->live)
-		status.watched_ms = (double)(ev->last.ticks - ev->first.ticks) / ev->ticks_per_ns / 1e6;
+	status.watched_ms = bht_watched_ms(ev);
 	if (bht_just_ends(ev))
 		status.activity = activity_when_killed(last, thread);
-	else if (ev->live && turned(first, last))
+	else if (ev->live && turned(ev, first, last, thread))
 		status.activity = BHT_TURNING;
 	else
 		status.activity = activity_of(ev, first, last, thread, status.cpu_ns);
@@ -106,6 +138,14 @@ bool bht_still_due(const struct bht_evidence *ev, const struct bht_bh *bh)
 	const struct bht_bh *before = ev->live && due(bh) ? before_of(ev, bh) : NULL;
 
 	return before && due(before) && before->runs == bh->runs;
+}
+
+bool bht_someone_due(const struct bht_evidence *ev, const struct bht_loop *loop)
+{
+	for (size_t i = 0; i < ev->last.n_bhs; i++)
+		if (ev->last.bhs[i].loop == loop->addr && bht_still_due(ev, &ev->last.bhs[i]))
+			return true;
+	return false;
 }
 
 uint64_t bht_overtaken(const struct bht_evidence *ev, const struct bht_bh *bh, const struct bht_bh **by)
@@ -135,6 +175,23 @@ static bool someone_waits(const struct bht_evidence *ev, const struct bht_loop *
 	return false;
 }
 
+/* --- the payload ------------------------------------------------------------------ */
+
+enum bht_undone bht_undone(const struct bht_evidence *ev)
+{
+	const struct bht_payload_look *first = &ev->payload.first, *last = &ev->payload.last;
+
+	if (!ev->payload.text[0])
+		return BHT_NOT_ASKED;
+	if (!last->known || (ev->live && !first->known))
+		return BHT_NOT_READ;
+	if (!last->holds)
+		return BHT_ALL_DONE;
+	if (ev->live && (!first->holds || first->left != last->left || first->right != last->right))
+		return BHT_UNDONE_MOVING;
+	return BHT_UNDONE;
+}
+
 /* --- whether to look again ---------------------------------------------------------- */
 
 static enum bht_settled loop_settled(const struct bht_evidence *ev, const struct bht_loop *loop)
@@ -146,9 +203,14 @@ static enum bht_settled loop_settled(const struct bht_evidence *ev, const struct
 		return someone_waits(ev, loop) ? BHT_LOOK_AGAIN : BHT_SETTLED;
 	case BHT_ASLEEP:
 	case BHT_EMBEDDED:
-	case BHT_NOT_POLLED:
 	case BHT_OWNER_UNKNOWN:
 		return BHT_SETTLED;
+	case BHT_NOT_POLLED:
+		/* Whether somebody turns a foreign loop after all is seen by watching. */
+		return !(loop->traits & BHT_TRAIT_FOREIGN) || status.watched_ms >= BHT_BLOCKED_MS ||
+				       !bht_someone_due(ev, loop)
+			       ? BHT_SETTLED
+			       : BHT_LOOK_AGAIN;
 	case BHT_BLOCKED:
 		return status.watched_ms >= BHT_BLOCKED_MS ? BHT_SETTLED : BHT_LOOK_AGAIN;
 	case BHT_ON_CPU:
@@ -170,5 +232,7 @@ enum bht_settled bht_settled(const struct bht_evidence *ev)
 		if (s > worst)
 			worst = s;
 	}
+	if (worst == BHT_SETTLED && bht_undone(ev) == BHT_UNDONE && bht_watched_ms(ev) < BHT_UNDONE_MS)
+		worst = BHT_LOOK_AGAIN;
 	return worst;
 }

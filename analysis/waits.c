@@ -51,11 +51,16 @@ static void say_holder(struct chain *s, const struct bht_thread *holder)
 {
 	const struct bht_loop *in = inside_of(s->c, holder->tid);
 	const struct bht_bh *bh = in ? bht_sample_bh(&s->c->ev->last, in->current, 0) : NULL;
+	const bool foreign = in && in->traits & BHT_TRAIT_FOREIGN;
 	char who[80], call[160];
 
 	say(s, "; it is held by %s", bht_thread_label(s->c, holder->tid, who, sizeof(who)));
 	if (in)
-		say(s, ", in a callback (%s) of loop \"%s\"", bh ? bh->name : "not of a bottom half", in->name);
+		say(s, ", in a callback%s%s%s of loop \"%s\"", bh || !foreign ? " (" : "",
+		    bh        ? bh->name
+		    : foreign ? ""
+			      : "not of a bottom half",
+		    bh || !foreign ? ")" : "", in->name);
 	if (bht_thread_still(s->c->ev, holder))
 		say(s, ", which itself sleeps in %s", bht_syscall_text(holder, call, sizeof(call)));
 }

@@ -32,7 +32,10 @@ enum bhp_pool_kind { BHP_POOL_LOOP = 1, BHP_POOL_BH = 2 };
 enum bhp_protocol {
 	/* Schedule and clear are atomic exchanges with a full barrier, so that
 	 * a coalesced schedule is always followed by a callback that sees it. */
-	BHP_PROTOCOL_FULL_BARRIER = 1
+	BHP_PROTOCOL_FULL_BARRIER = 1,
+	/* The clear is a full barrier, a coalesced schedule is not: a loop that
+	 * loses a wakeup loses it to the producer's half of the race. */
+	BHP_PROTOCOL_CLEAR_BARRIER = 2
 };
 
 enum bhp_where {

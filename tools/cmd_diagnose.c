@@ -19,6 +19,7 @@
 #include "recording.h"
 #include "render.h"
 #include "ringdir.h"
+#include "witness.h"
 
 enum { WATCH_GAP_MS = 100 };
 
@@ -33,6 +34,9 @@ static const char help[] = "Usage: bhtrace diagnose -p PID [OPTION]...\n"
 			   "      --exe=FILE         the program that dumped it, if it is not where it was\n"
 			   "      --ring=DIR         the ring files of a process that was killed\n"
 			   "                         (it ran with BH_FLIGHT=file:DIR)\n"
+			   "      --adapter=FILE     how to read loops that were never instrumented, beside those\n"
+			   "                         that are known already; may be repeated\n"
+			   "      --witness=EXPR     true when work is undone: 'produced != consumed'\n"
 			   "      --watch-for=DUR    look until there is a finding or DUR is over (10s, 2m)\n"
 			   "      --late=DUR         what took less is not called late (default: 500ms)\n"
 			   "      --stacks           then also show the call stacks of all threads, which stops\n"
@@ -45,7 +49,7 @@ static const char help[] = "Usage: bhtrace diagnose -p PID [OPTION]...\n"
 			   "traces of LTTng, or a live session: net://HOST/host/NAME/SESSION. Several\n"
 			   "processes are diagnosed one by one, the worst first.\n\n"
 			   "Exit codes: 0 healthy, 1 finding, 2 usage, 3 undecidable, 4 not permitted,\n"
-			   "5 bad input: no such process, not instrumented, a file that cannot be read.\n";
+			   "5 bad input: no such process, no loop that is known, a file that cannot be read.\n";
 
 struct request {
 	uint32_t pid;
@@ -55,6 +59,7 @@ struct request {
 	uint64_t late_ns;
 	bool json, stacks;
 	struct bht_render render;
+	struct bht_claim witness; /* text "": was not given */
 };
 
 static int watch(struct patient *p, uint64_t watch_ms)
@@ -81,6 +86,8 @@ static int diagnose_live(const struct request *q, struct patient *p)
 {
 	int r = patient_open(p, q->pid, q->late_ns);
 
+	if (r == 0 && q->witness.text[0])
+		r = bht_live_witness(p->live, &q->witness, &p->refusal);
 	if (r != 0)
 		return r;
 	return q->watch_ns ? watch(p, (q->watch_ns + 999999) / 1000000) : patient_examine(p);
@@ -270,6 +277,9 @@ static int check(const struct request *q)
 		return opt_usage("diagnose", "--exe is for --core");
 	if (q->watch_ns && (!q->pid || q->ring))
 		return opt_usage("diagnose", "--watch-for is for a live process");
+	if (q->witness.text[0] && (!q->pid || q->ring))
+		return opt_usage("diagnose",
+				 "--witness is for a live process; a snapshot keeps what it was taken with");
 	if (q->stacks && (q->ring || q->traces.n))
 		return opt_usage("diagnose", "--stacks is for a live process or a core");
 	return 0;
@@ -283,6 +293,8 @@ int cmd_diagnose(int argc, char **argv)
 		{ OPT_STRING, 0, "core", &q.core },
 		{ OPT_STRING, 0, "exe", &q.exe },
 		{ OPT_STRING, 0, "ring", &q.ring },
+		{ OPT_ADAPTER, 0, "adapter", NULL },
+		{ OPT_WITNESS, 0, "witness", &q.witness },
 		{ OPT_ARGUMENTS, 0, NULL, &q.traces },
 		{ OPT_DURATION, 0, "watch-for", &q.watch_ns },
 		{ OPT_DURATION, 0, "late", &q.late_ns },

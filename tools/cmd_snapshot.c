@@ -9,21 +9,25 @@
 #include "patient.h"
 #include "render.h"
 #include "snapshot.h"
+#include "witness.h"
 
 static const char help[] = "Usage: bhtrace snapshot -p PID -o DIR [OPTION]...\n\n"
 			   "Keeps all evidence of a process in a directory that bhtrace diagnose DIR reads\n"
 			   "later, elsewhere, without the process. The process is not stopped.\n\n"
-			   "  -p, --pid=PID     the process\n"
-			   "  -o, --output=DIR  the directory, which must not exist\n"
-			   "      --json        print JSON, schema bhtrace.snapshot-result/1\n"
-			   "  -h, --help        this text\n\n"
+			   "  -p, --pid=PID       the process\n"
+			   "  -o, --output=DIR    the directory, which must not exist\n"
+			   "      --adapter=FILE  how to read loops that were never instrumented; may be repeated\n"
+			   "      --witness=EXPR  kept with it: true when work is undone, 'produced != consumed'\n"
+			   "      --json          print JSON, schema bhtrace.snapshot-result/1\n"
+			   "  -h, --help          this text\n\n"
 			   "Exit codes: 0 written, 2 usage, 3 the process exited meanwhile, 4 not permitted,\n"
-			   "5 no such process, not instrumented, or DIR cannot be written.\n";
+			   "5 no such process, no loop that is known, or DIR cannot be written.\n";
 
 struct request {
 	uint32_t pid;
 	const char *dir;
 	bool json;
+	struct bht_claim witness; /* text "": was not given */
 };
 
 static void print_text(const struct request *q, const struct patient *p)
@@ -59,6 +63,8 @@ static int snapshot(const struct request *q)
 	struct patient p;
 	int r = patient_open(&p, q->pid, BHT_LATE_NS);
 
+	if (r == 0 && q->witness.text[0])
+		r = bht_live_witness(p.live, &q->witness, &p.refusal);
 	if (r == 0)
 		r = patient_examine(&p);
 	if (r == 0)
@@ -74,10 +80,9 @@ int cmd_snapshot(int argc, char **argv)
 {
 	struct request q = { 0 };
 	const struct opt options[] = {
-		{ OPT_PID, 'p', "pid", &q.pid },
-		{ OPT_STRING, 'o', "output", &q.dir },
-		{ OPT_FLAG, 0, "json", &q.json },
-		{ .kind = OPT_END },
+		{ OPT_PID, 'p', "pid", &q.pid },     { OPT_STRING, 'o', "output", &q.dir },
+		{ OPT_ADAPTER, 0, "adapter", NULL }, { OPT_WITNESS, 0, "witness", &q.witness },
+		{ OPT_FLAG, 0, "json", &q.json },    { .kind = OPT_END },
 	};
 	int code;
 

@@ -10,7 +10,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "adapter.h"
 #include "bhtrace.h"
+#include "refuse.h"
+#include "render.h"
+#include "witness.h"
 
 enum { PID_LIMIT = 4194304, WIDTH_DEFAULT = 100, WIDTH_MIN = 40, WIDTH_MAX = 1000 };
 enum { LONG_ONLY = 0x100 }; /* what getopt_long() gives for options without a short form */
@@ -95,7 +99,37 @@ static bool parse_color(const char *s, bool *color)
 	return !strcmp(s, "auto") || !strcmp(s, "always") || !strcmp(s, "never");
 }
 
-/* Takes VALUE for O of COMMAND; 0 or EXIT_USAGE. */
+/* Says why something was refused; gives CODE. */
+static int refused(const char *command, const struct bht_refusal *refusal, int rc, int code)
+{
+	char safe[2 * sizeof(refusal->why)];
+
+	fprintf(stderr, "bhtrace %s: %s\n", command,
+		refusal->why[0] ? bht_escape(safe, sizeof(safe), refusal->why) : strerror(-rc));
+	return code;
+}
+
+static int add_adapter(const char *command, const char *path)
+{
+	struct bht_adapter *a = calloc(1, sizeof(*a)); /* large */
+	struct bht_refusal refusal = { 0 };
+	int rc = a ? bht_adapter_load(a, path, &refusal) : -ENOMEM;
+
+	if (!rc && (rc = bht_adapter_add(a)))
+		bht_refuse(&refusal, rc, 0, "%s: %s", path, rc == -E2BIG ? "too many adapters" : strerror(-rc));
+	free(a);
+	return rc ? refused(command, &refusal, rc, EXIT_BAD_INPUT) : 0;
+}
+
+static int parse_witness(const char *command, const char *s, struct bht_claim *w)
+{
+	struct bht_refusal refusal = { 0 };
+	int rc = bht_claim_parse(w, s, &refusal);
+
+	return rc ? refused(command, &refusal, rc, EXIT_USAGE) : 0;
+}
+
+/* Takes VALUE for O of COMMAND; 0 or an exit code. */
 static int take(const char *command, const struct opt *o, const char *value)
 {
 	switch (o->kind) {
@@ -112,6 +146,10 @@ static int take(const char *command, const struct opt *o, const char *value)
 		if (parse_color(value, o->into))
 			return 0;
 		return opt_usage(command, "--%s wants auto, always or never, not '%s'", o->name, value);
+	case OPT_ADAPTER:
+		return add_adapter(command, value);
+	case OPT_WITNESS:
+		return parse_witness(command, value, o->into);
 	default:
 		*(const char **)o->into = value;
 		return *value ? 0 : opt_usage(command, "an empty argument");

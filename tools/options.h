@@ -9,10 +9,12 @@
 
 enum opt_kind {
 	OPT_END,
-	OPT_FLAG,      /* bool *: was given */
-	OPT_PID,       /* uint32_t *: decimal digits only, 1 to 4194304 (the kernel's limit) */
-	OPT_DURATION,  /* uint64_t *: nanoseconds, from 500ms, 10s, 2m, 1h; at most 24 days */
-	OPT_STRING,    /* const char **: not empty */
+	OPT_FLAG,     /* bool *: was given */
+	OPT_PID,      /* uint32_t *: decimal digits only, 1 to 4194304 (the kernel's limit) */
+	OPT_DURATION, /* uint64_t *: nanoseconds, from 500ms, 10s, 2m, 1h; at most 24 days */
+	OPT_STRING,   /* const char **: not empty */
+	OPT_ADAPTER, /* NULL: a file that is added to the adapters, each time it is given; a bad one is EXIT_BAD_INPUT */
+	OPT_WITNESS,   /* struct bht_claim *: an expression, see witness.h */
 	OPT_COLOR,     /* bool *: whether to color stdout; set in any case, from NO_COLOR and isatty() */
 	OPT_ARGUMENT,  /* const char **: what is no option; those before it come first */
 	OPT_ARGUMENTS, /* struct opt_arguments *: all that is left, or that follows "--"; not empty strings */

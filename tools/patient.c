@@ -83,6 +83,7 @@ void patient_start_over(struct patient *p)
 	bht_sample_free(&p->ev.first);
 	p->ev.first = p->ev.last;
 	p->ev.last = (struct bht_sample){ 0 };
+	p->ev.payload.first = p->ev.payload.last;
 }
 
 /* The history is read between two samples, so that a loop that slept through
@@ -143,6 +144,7 @@ int patient_refused(const struct patient *p, int error)
 	case EACCES:
 		return EXIT_NOT_PERMITTED;
 	case ECANCELED: /* it exited while it was read */
+	case ENOMSG:    /* it has no loop yet, or none that can be found */
 	case ENOMEM:
 		return EXIT_UNDECIDABLE;
 	default:

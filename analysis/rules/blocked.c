@@ -8,6 +8,10 @@
 
 static const char *place(const struct bht_loop *loop)
 {
+	if (loop->traits & BHT_TRAIT_FOREIGN)
+		return loop->where == BHP_IN_BH  ? "The callback"
+		       : loop->where > BHP_IN_BH ? "A callback"
+						 : "The loop's thread, between callbacks or outside of any turn,";
 	return loop->where == BHP_IN_BH      ? "The callback"
 	       : loop->where == BHP_IN_FD    ? "The handler of a file descriptor"
 	       : loop->where == BHP_IN_TIMER ? "The callback of a timer"
@@ -17,26 +21,33 @@ static const char *place(const struct bht_loop *loop)
 static void describe(struct bht_case *c, struct bht_finding *f, const struct bht_loop_status *s, const char *wait)
 {
 	const struct bht_loop *loop = s->loop;
+	const bool foreign = loop->traits & BHT_TRAIT_FOREIGN;
 	char age[48] = "", where[48] = "";
 
-	if (loop->where != BHP_DISPATCH) {
+	if (loop->where != BHP_DISPATCH && (loop->current_callback || !foreign))
 		snprintf(where, sizeof(where), " at 0x%llx", (unsigned long long)loop->current_callback);
-		if (c->ev->live)
-			snprintf(age, sizeof(age), " has run for %.1f ms and",
-				 bht_ns(c->ev, loop->current_since, c->ev->last.ticks) / 1e6);
-	}
+	if (loop->where != BHP_DISPATCH && (loop->current_since || !foreign) && c->ev->live)
+		snprintf(age, sizeof(age), " has run for %.1f ms and",
+			 bht_ns(c->ev, loop->current_since, c->ev->last.ticks) / 1e6);
 	snprintf(f->detail, sizeof(f->detail), "%s%s%s sleeps, thread %s (tid %u), in %s.", place(loop), where, age,
 		 s->thread->name, s->thread->tid, wait);
 	snprintf(f->refute, sizeof(f->refute),
 		 "It goes on: then it was slow, not blocked (a later look shows another "
 		 "iteration).");
-	f->origin = loop->where == BHP_DISPATCH ? c->ev->last.ticks : loop->current_since;
+	f->origin = loop->where == BHP_DISPATCH || !loop->current_since ? c->ev->last.ticks : loop->current_since;
+}
+
+/* Of a foreign loop it is known what is inside its handlers, and nothing is known of where it is otherwise. */
+static bool maybe_outside(const struct bht_loop *loop)
+{
+	return loop->traits & BHT_TRAIT_FOREIGN && loop->where < BHP_IN_BH;
 }
 
 void bht_rule_blocked(struct bht_case *c, const struct bht_loop_status *s, const struct bht_bh *none)
 {
 	const struct bht_loop *loop = s->loop;
-	bool in_bh = loop->where == BHP_IN_BH;
+	/* Which of its callbacks it is that a foreign loop runs, nobody says. */
+	bool in_bh = loop->where == BHP_IN_BH || (loop->traits & BHT_TRAIT_FOREIGN && loop->where > BHP_IN_BH);
 	enum bht_confidence confidence;
 	char wait[BHT_LINE - 200];
 
@@ -50,7 +61,16 @@ void bht_rule_blocked(struct bht_case *c, const struct bht_loop_status *s, const
 			   loop->name, wait);
 		return;
 	}
-	confidence = how == BHT_WAIT_DEADLOCK && c->ev->live ? BHT_PROVED : BHT_CONSISTENT;
+	if (maybe_outside(loop) && how != BHT_WAIT_DEADLOCK && !bht_someone_due(c->ev, loop)) {
+		bht_reason(c,
+			   "the thread of loop \"%s\" sleeps in %s, perhaps outside of the loop; nothing is scheduled, "
+			   "and whether the loop is still needed cannot be told",
+			   loop->name, wait);
+		return;
+	}
+	confidence = how == BHT_WAIT_DEADLOCK && c->ev->live ? BHT_PROVED
+		     : maybe_outside(loop)                   ? BHT_SUSPECTED
+							     : BHT_CONSISTENT;
 	struct bht_finding *f =
 		bht_finding_add(c, in_bh ? BHT_RULE_CALLBACK_BLOCKED : BHT_RULE_LOOP_BLOCKED, confidence, loop,
 				in_bh ? bht_sample_bh(&c->ev->last, loop->current, 0) : NULL);

@@ -22,8 +22,11 @@ struct suspect {
 	uint64_t begin, end; /* of the last execution, 0 when not seen */
 };
 
-static const char *half_name(enum bht_flag_order order)
+static const char *half_name(enum bht_flag_order order, uint32_t protocol)
 {
+	if (order != BHT_BEFORE && protocol & BHP_PROTOCOL_CLEAR_BARRIER)
+		return "The loop's clear is a full barrier, so it is the producer half: the payload was still in the "
+		       "producer's store buffer when the callback looked.";
 	switch (order) {
 	case BHT_BEFORE:
 		return "The flag was read before it was cleared, so it is the producer half: the payload was still in "
@@ -74,7 +77,7 @@ static void describe(struct bht_case *c, struct bht_finding *f, const struct bht
 		 "The schedule%s by %s saw the flag still set %.0f ns %s an execution began, did nothing, and nobody "
 		 "ran the callback again. %s",
 		 ticket, bht_thread_label(c, s->schedule->tid, who, sizeof(who)), delta < 0 ? -delta : delta,
-		 delta < 0 ? "before" : "after", half_name(s->order));
+		 delta < 0 ? "before" : "after", half_name(s->order, f->loop.protocol));
 	snprintf(f->refute, sizeof(f->refute), "%s",
 		 s->ticket ? "A consume of this ticket, or an execution that began more than 10 us after the schedule."
 			   : "The callback did see that work, and the program is merely idle: with tickets on its "
@@ -156,13 +159,32 @@ static bool with_ticket(struct bht_case *c, const struct bht_loop *loop, const s
 	return true;
 }
 
+/* Whether the history shows all schedules that may have met the last execution. */
+static bool reaches(const struct bht_case *c, const struct bht_loop *loop, const struct bht_bh *bh,
+		    const struct bht_bh_machine *m)
+{
+	return c->history && last_begin(bh, m) >= bht_ticks(c->ev, BHT_RACE_WINDOW_NS) +
+							  bht_related_complete_since(c->m, loop->addr, loop->owner);
+}
+
+bool bht_flag_race_open(const struct bht_case *c, const struct bht_loop *loop, const struct bht_bh *bh)
+{
+	const struct bht_bh_machine *m = bht_machine_bh(c->m, bh->addr);
+
+	/* Never executed, of all that is known from its beginning on: as above, nobody raced. */
+	if (m && m->seen_new && !bht_time(&m->begin) && bht_related_complete_since(c->m, loop->addr, loop->owner) == 0)
+		return false;
+	return bht_may_race(loop) && bh->state == BHP_LIVE && !(bh->flags & BHP_FLAG_SCHEDULED) &&
+	       (bh->runs || loop->traits & BHT_TRAIT_FOREIGN) && !reaches(c, loop, bh, m);
+}
+
 static void without_ticket(struct bht_case *c, const struct bht_loop *loop, const struct bht_bh *bh,
 			   const struct bht_bh_machine *m)
 {
-	uint64_t window = bht_ticks(c->ev, BHT_RACE_WINDOW_NS);
-	uint64_t begin = last_begin(bh, m);
-
-	if (!c->history || begin < window + bht_related_complete_since(c->m, loop->addr, loop->owner)) {
+	if (!reaches(c, loop, bh, m)) {
+		/* Of foreign loops rules/undone.c says it once. */
+		if (loop->traits & BHT_TRAIT_FOREIGN || bht_undone(c->ev) == BHT_ALL_DONE)
+			return;
 		bht_reason(c, "bottom half \"%s\" looks idle, but its loop does not state a full barrier and %s",
 			   bh->name,
 			   c->m->n_events ? "schedules since its last execution may be missing from the history"
@@ -195,8 +217,8 @@ void bht_rule_flag_race(struct bht_case *c, const struct bht_loop_status *status
 
 	if (!bh || status->activity != BHT_ASLEEP || bh->state != BHP_LIVE || bh->flags & BHP_FLAG_SCHEDULED)
 		return;
-	/* Never executed: the flag was never cleared, so nobody raced with that. */
-	if (bh->runs == 0)
+	/* Never executed: the flag was never cleared, so nobody raced with that. A foreign loop does not count. */
+	if (bh->runs == 0 && !(loop->traits & BHT_TRAIT_FOREIGN))
 		return;
 	const struct bht_bh_machine *m = bht_machine_bh(c->m, bh->addr);
 	/* Asleep in its outermost turn the loop executes nothing: that end was lost. */
@@ -204,7 +226,7 @@ void bht_rule_flag_race(struct bht_case *c, const struct bht_loop_status *status
 		return; /* it may still look: nested-poll */
 	if (with_ticket(c, loop, bh, m))
 		return;
-	if (!(loop->protocol & BHP_PROTOCOL_FULL_BARRIER))
+	if (bht_may_race(loop))
 		without_ticket(c, loop, bh, m);
 }
 

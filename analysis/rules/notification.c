@@ -4,8 +4,6 @@
  * of the notification. The notify event of the schedule that set the flag says
  * it; when there is none, the thread that should have written it does.
  */
-#include <sys/syscall.h>
-
 #include "case.h"
 
 /* Longer than a thread that lost the CPU has to wait for it. */
@@ -173,12 +171,6 @@ static void missing(struct bht_case *c, const struct clue *k)
 	bht_witness_fill(c, f);
 }
 
-/* Stopped, or preempted, in the very write: a debugger's step, a slow tracer. */
-static bool is_writing(const struct bht_thread *thread, const struct bht_loop *loop)
-{
-	return thread->syscall == SYS_write && thread->args[0] == (uint64_t)loop->notifier_fd;
-}
-
 /* No notify was recorded: because the thread left it out, or could not go on? */
 static void not_notified(struct bht_case *c, const struct clue *k)
 {
@@ -192,28 +184,17 @@ static void not_notified(struct bht_case *c, const struct clue *k)
 		missing(c, k);
 	else if (bht_thread_gone(c, tid))
 		stopped(c, k, tid, "exited", BHT_SUSPECTED);
-	else if (now && now->state != '?' && bht_thread_still(c->ev, now) && !is_writing(now, k->loop))
+	else if (now && now->state != '?' && bht_thread_still(c->ev, now) && !bht_is_writing(now, k->loop))
 		missing(c, k);
 	else
 		bht_reason(c, "bottom half \"%s\" is scheduled and not yet notified: thread %u %s", k->bh->name, tid,
 			   bht_just_ends(c->ev) ? "may have been killed on its way" : "is still on its way");
 }
 
-/* A thread that a signal or a debugger holds, or NULL. */
-static const struct bht_thread *held_thread(const struct bht_case *c)
-{
-	const struct bht_sample *s = &c->ev->last;
-
-	for (size_t i = 0; i < s->n_threads; i++)
-		if (bht_thread_stopped(&s->threads[i]))
-			return &s->threads[i];
-	return NULL;
-}
-
 /* The thread whose last sign of life fits best: stopped, or gone most lately. */
 static uint32_t who_stopped(const struct bht_case *c, const char **how)
 {
-	const struct bht_thread *held = held_thread(c);
+	const struct bht_thread *held = bht_held_thread(c);
 	uint64_t latest = 0;
 	uint32_t tid = 0;
 
@@ -249,7 +230,7 @@ static void set_by_nobody(struct bht_case *c, const struct clue *k)
 /* Somebody else had undertaken to write the eventfd. */
 static void undertaken(struct bht_case *c, const struct clue *k)
 {
-	const struct bht_thread *held = held_thread(c);
+	const struct bht_thread *held = bht_held_thread(c);
 
 	/* For this sleep, if the begin of that is not missing. */
 	if (bht_time(&k->lm->written) && bht_time(&k->lm->written) + c->m->error > bht_time(&k->lm->wait_begin) &&
@@ -264,6 +245,87 @@ static void undertaken(struct bht_case *c, const struct clue *k)
 			   "bottom half \"%s\" is scheduled; its notification was left to another thread, whose write "
 			   "is not in the history",
 			   k->bh->name);
+}
+
+/* --- memory alone ------------------------------------------------------------------------- */
+
+/* Which rule fits best, and why it is no more than that. */
+static enum bht_rule_id guess(const struct bht_case *c, const struct bht_loop *loop, char *why, size_t size)
+{
+	const struct bht_thread *held = bht_held_thread(c);
+	char who[80];
+
+	if (held) {
+		snprintf(why, size, "%s is stopped: it may be the one that has set the flag and not notified yet.",
+			 bht_thread_label(c, held->tid, who, sizeof(who)));
+		return BHT_RULE_PRODUCER_STOPPED;
+	}
+	if (loop->traits & BHT_TRAIT_ASKS && loop->notify_me == BHP_LOOP_AWAKE) {
+		snprintf(why, size,
+			 "It counts as awake (notify_me = 0) although it sleeps, so that whoever schedules does not "
+			 "notify it.");
+		return BHT_RULE_NOTIFY_SKIPPED;
+	}
+	if (loop->traits & BHT_TRAIT_ASKS)
+		snprintf(why, size,
+			 "Nobody notified it, or somebody saw notify_me before that was set (notify-skipped), or "
+			 "another "
+			 "thread took the notification (notify-stolen): memory is the same.");
+	else if (loop->notifier_fd < 0)
+		snprintf(why, size, "It has no notifier that could have been written.");
+	else
+		snprintf(why, size,
+			 "Whoever schedules here writes the notifier, so somebody else than the loop has read it; or "
+			 "the "
+			 "flag was set in another way (notify-missing): memory is the same.");
+	return loop->traits & BHT_TRAIT_ASKS || loop->notifier_fd < 0 ? BHT_RULE_NOTIFY_MISSING
+								      : BHT_RULE_NOTIFY_STOLEN;
+}
+
+/* That the wakeup was lost is certain; by which mechanism only a history could tell. */
+static void lost_somehow(struct bht_case *c, const struct clue *k)
+{
+	char why[BHT_LINE / 2];
+	const enum bht_rule_id rule = guess(c, k->loop, why, sizeof(why));
+	struct bht_finding *f = bht_finding_add(c, rule, BHT_SUSPECTED, k->loop, k->bh);
+
+	if (!f)
+		return;
+	snprintf(f->detail, sizeof(f->detail),
+		 "The flag is set in both looks, the notifier (file descriptor %d) is empty, nobody is on the way to "
+		 "write it, and the loop sleeps %s without having run in between: the wakeup is lost. %s A history "
+		 "would tell: bhtrace record --via bpf, or bhtrace run, while it happens.",
+		 k->loop->notifier_fd, for_how_long(k->loop), why);
+	snprintf(f->refute, sizeof(f->refute),
+		 "An execution of the bottom half, or a wakeup of the loop's thread, without help from outside.");
+	f->origin = c->ev->last.ticks;
+	bht_witness_fill(c, f);
+}
+
+/* Nothing recorded tells who set the flag. */
+static void unrecorded(struct bht_case *c, const struct clue *k)
+{
+	const struct bht_thread *late = bht_on_its_way(c, k->loop);
+
+	if (!c->ev->live || !bht_still_due(c->ev, k->bh))
+		bht_reason(c,
+			   "bottom half \"%s\" is scheduled and loop \"%s\" sleeps; one look cannot tell whether it is "
+			   "about to be woken",
+			   k->bh->name, k->loop->name);
+	else if (k->loop->notifier_fd >= 0 && k->loop->notifier_count < 0)
+		bht_reason(
+			c,
+			"bottom half \"%s\" is scheduled and loop \"%s\" sleeps: a wakeup was lost; what its notifier "
+			"holds could not be read",
+			k->bh->name, k->loop->name);
+	else if (late)
+		bht_reason(
+			c,
+			"bottom half \"%s\" is scheduled and loop \"%s\" sleeps, but thread %u (state %c) may still be "
+			"on its way to wake it",
+			k->bh->name, k->loop->name, late->tid, late->state);
+	else
+		lost_somehow(c, k);
 }
 
 /* --- the rule --------------------------------------------------------------------------- */
@@ -355,7 +417,9 @@ static bool find_setter(struct bht_case *c, struct clue *k)
 		k->schedule = e;
 		return true;
 	}
-	if (t && k->m->pending && bht_time(e) >= k->bh->last_run)
+	if (k->loop->traits & BHT_TRAIT_FOREIGN)
+		unrecorded(c, k);
+	else if (t && k->m->pending && bht_time(e) >= k->bh->last_run)
 		bht_reason(c,
 			   "bottom half \"%s\" is scheduled, but the schedule recorded last may be one that was run "
 			   "before",

@@ -49,7 +49,12 @@ static void overtaken(struct bht_case *c, const struct bht_loop_status *s, const
 	uint64_t recorded = still || !c->ev->live ? overtaken_in_history(c, loop, bh) : 0;
 
 	if (seen < BHT_STARVED_RUNS && recorded < BHT_STARVED_RUNS) {
-		if (still && s->activity == BHT_TURNING)
+		if (still && s->activity == BHT_TURNING && loop->traits & BHT_TRAIT_FOREIGN)
+			bht_reason(c,
+				   "bottom half \"%s\" was scheduled at both looks while loop \"%s\" turns; whether it "
+				   "ran in between is not counted (bhtrace record --via bpf would tell)",
+				   bh->name, loop->name);
+		else if (still && s->activity == BHT_TURNING)
 			bht_reason(c,
 				   "bottom half \"%s\" waits while loop \"%s\" turns; others were executed %llu times "
 				   "meanwhile, too few to call it starved",

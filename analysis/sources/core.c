@@ -21,6 +21,7 @@ struct reader {
 	struct bht_core_maps maps;
 	struct bht_core_process process;
 	struct bht_roots roots;
+	struct bht_core_target foreign; /* without roots */
 	struct bht_tids tids;
 	struct bht_evidence *ev;
 	uint64_t n_events;
@@ -35,6 +36,21 @@ static int take_note(void *arg, uint32_t type, const unsigned char *desc, size_t
 	int rc = bht_core_maps_note(&r->maps, type, desc, size);
 
 	return rc ? rc : bht_core_process_note(&r->core.mem, &r->process, type, desc, size);
+}
+
+/* The loops of a process without libbh; REFUSAL says already that it has none. */
+static int find_foreign(struct reader *r, const char *exe, struct bht_refusal *refusal)
+{
+	char first[sizeof(refusal->why)];
+	struct bht_refusal why;
+	int rc = bht_core_foreign_open(&r->foreign, &r->maps, exe, &why);
+
+	if (!rc)
+		return 0;
+	memcpy(first, refusal->why, sizeof(first));
+	if (rc == -ENOENT)
+		return bht_refuse(refusal, rc, 0, "%.180s; and %.200s", first, why.why);
+	return bht_refuse(refusal, rc, why.addr, "core %.100s: %.280s", r->core.path, why.why);
 }
 
 static int find_roots(struct reader *r, const char *exe, struct bht_refusal *refusal)
@@ -103,6 +119,10 @@ static int read_sample(struct reader *r, struct bht_refusal *refusal)
 		qsort(sample->threads, sample->n_threads, sizeof(*sample->threads), by_tid);
 	bht_roots_owners(sample, &r->tids);
 	bht_lock_read(&r->core.mem, sample, bht_tids_map, &r->tids);
+	if (r->foreign.foreign)
+		rc = bht_foreign_sample(r->foreign.foreign, r->ev, sample, refusal);
+	if (rc)
+		return rc;
 	for (size_t i = 0; i < sample->n_loops; i++)
 		if (sample->loops[i].current_since > sample->ticks)
 			sample->ticks = sample->loops[i].current_since;
@@ -121,7 +141,9 @@ static void calibrate(struct reader *r)
 	for (unsigned i = 0; i < 2 && !rate; i++)
 		for (unsigned k = 0; k < r->roots.n && !rate; k++)
 			rate = bht_clock_rate(&r->roots.root[k].clock[0], &r->roots.root[k].clock[1], wanted[i]);
-	if (!rate)
+	if (!r->roots.n)
+		bht_unseen(r->ev, "the history: nothing in this process recorded it");
+	else if (!rate)
 		bht_unseen(r->ev, "the speed of the clock: all times are given as if a tick took a nanosecond");
 	r->ev->ticks_per_ns = rate ? rate : 1;
 	r->ev->clock_error_ns = BHT_CLOCK_ERROR_NS;
@@ -227,11 +249,13 @@ static int read_all(struct reader *r, const char *path, const char *exe, struct 
 	if (rc)
 		return bht_refuse(refusal, rc, 0, "core %s: notes: %s", path, strerror(-rc));
 	rc = find_roots(r, exe, refusal);
+	if (rc == -ENOENT)
+		rc = find_foreign(r, exe, refusal);
 	if (rc)
 		return rc;
 	match_pids(r);
 	rc = read_sample(r, refusal);
-	if (!rc)
+	if (!rc && r->roots.n)
 		rc = read_history(r, history, refusal);
 	calibrate(r);
 	struct bht_thread *leader = find_thread(r, r->process.pid);
@@ -242,9 +266,11 @@ static int read_all(struct reader *r, const char *path, const char *exe, struct 
 
 static void reader_close(struct reader *r)
 {
+	bht_core_foreign_close(&r->foreign);
 	bht_core_elf_close(&r->core);
 	bht_core_maps_free(&r->maps);
 	free(r->process.threads);
+	free(r->process.registers);
 }
 
 /* What was refused by the parts that know memory only. */
@@ -263,7 +289,7 @@ int bht_core_open(const char *core, const char *exe, struct bht_evidence *ev, st
 		  struct bht_refusal *refusal)
 {
 	const uint64_t began = bht_mono_ns();
-	struct reader r = { .ev = ev };
+	struct reader r = { .ev = ev, .foreign = { .core = &r.core, .process = &r.process } };
 
 	*history = NULL;
 	*ev = (struct bht_evidence){ .origin = BHT_FROM_CORE, .source = core };

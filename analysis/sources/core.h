@@ -24,7 +24,9 @@
  *   ENOEXEC  no ELF file, or no core
  *   EPROTO   of another machine, or with a note that this reader does not know
  *   EBADMSG  damaged, or truncated beyond use
- *   ENOENT   no such file, or no bhtrace note in it
+ *   ENOENT   no such file; or no bhtrace note in it, nor anything that an adapter recognises
+ *   ENOMSG   an adapter does, and no loop is found
+ *   ENOTSUP  an adapter does, but its structures could not be placed
  *   EINVAL, E2BIG  no regular file, or one with too many headers
  * Not thread-safe.
  */

@@ -117,6 +117,27 @@ static int by_address(const void *a, const void *b)
 	return (x->start > y->start) - (x->start < y->start);
 }
 
+const struct bht_core_area *bht_core_area(const struct bht_core *core, uint64_t addr)
+{
+	size_t low = 0, high = core->n_areas;
+
+	while (low < high) {
+		const size_t middle = low + (high - low) / 2;
+		if (core->areas[middle].end <= addr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < core->n_areas && core->areas[low].start <= addr ? &core->areas[low] : NULL;
+}
+
+static int area_by_address(const void *a, const void *b)
+{
+	const struct bht_core_area *x = a, *y = b;
+
+	return (x->start > y->start) - (x->start < y->start);
+}
+
 static int check_overlap(const struct bht_core *core, struct bht_refusal *refusal)
 {
 	for (size_t i = 1; i < core->n_segments; i++) {
@@ -153,6 +174,8 @@ static int add_segment(struct bht_core *core, const GElf_Phdr *p, unsigned numbe
 	core->cut_off += dumped - len;
 	if (p->p_flags & PF_W)
 		core->not_dumped += p->p_memsz - dumped;
+	core->areas[core->n_areas++] =
+		(struct bht_core_area){ p->p_vaddr, end, (p->p_flags & PF_W) != 0, (p->p_flags & PF_X) != 0 };
 	if (len)
 		core->segments[core->n_segments++] =
 			(struct bht_core_segment){ p->p_vaddr, p->p_vaddr + len, p->p_offset };
@@ -172,7 +195,8 @@ static int read_segments(struct bht_core *core, struct bht_refusal *refusal)
 		return bht_refuse(refusal, -E2BIG, 0, "core %s: offset 0x0: %zu program headers, at most %d expected",
 				  core->path, n, PHDRS_MAX);
 	core->segments = calloc(n, sizeof(*core->segments));
-	if (!core->segments)
+	core->areas = calloc(n, sizeof(*core->areas));
+	if (!core->segments || !core->areas)
 		return bht_refuse(refusal, -ENOMEM, 0, "core %s: no memory", core->path);
 	for (size_t i = 0; i < n && !rc && gelf_getphdr(core->elf, (int)i, &p); i++)
 		if (p.p_type == PT_LOAD)
@@ -180,6 +204,7 @@ static int read_segments(struct bht_core *core, struct bht_refusal *refusal)
 	if (rc)
 		return rc;
 	qsort(core->segments, core->n_segments, sizeof(*core->segments), by_address);
+	qsort(core->areas, core->n_areas, sizeof(*core->areas), area_by_address);
 	return check_overlap(core, refusal);
 }
 
@@ -262,6 +287,7 @@ void bht_core_elf_close(struct bht_core *core)
 	if (core->fd >= 0)
 		close(core->fd);
 	free(core->segments);
+	free(core->areas);
 }
 
 /* --- notes ---------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include <libelf.h>
 #include <sys/stat.h>
 
+#include "foreign.h"
 #include "note.h"
 
 enum { BHT_CORE_THREADS_MAX = 65536 };
@@ -13,6 +14,12 @@ enum { BHT_CORE_THREADS_MAX = 65536 };
 struct bht_core_segment {
 	uint64_t start, end; /* of what the file really has */
 	uint64_t offset;
+};
+
+/* What was mapped, whether the core has it or not. */
+struct bht_core_area {
+	uint64_t start, end;
+	bool writable, executable;
 };
 
 struct bht_core {
@@ -23,11 +30,16 @@ struct bht_core {
 	uint64_t file_size;
 	struct bht_core_segment *segments; /* by address, disjoint */
 	size_t n_segments;
+	struct bht_core_area *areas; /* by address */
+	size_t n_areas;
 	uint64_t read_max;   /* bytes, ever */
 	uint64_t not_dumped; /* bytes of writable memory that were left out */
 	uint64_t cut_off;    /* bytes that should be in the file */
 	bool too_much;       /* more was asked for than is ever read */
 };
+
+/* The area that holds ADDR, or NULL. */
+const struct bht_core_area *bht_core_area(const struct bht_core *core, uint64_t addr);
 
 /* 0 or -errno as bht_core_open(); bht_core_close() in any case. */
 int bht_core_elf_open(struct bht_core *core, const char *path, struct bht_refusal *refusal);
@@ -76,6 +88,10 @@ struct bht_core_process {
 	char command[16];
 	struct bht_thread *threads; /* owned */
 	size_t n_threads;
+	struct bht_core_registers {
+		uint32_t tid;
+		struct bht_registers registers;
+	} * registers;      /* of each thread, in the order of the notes; owned */
 	unsigned n_strange; /* notes of threads that are none */
 };
 
@@ -83,5 +99,23 @@ struct bht_core_process {
  * instruction that a thread is at. 0 or -ENOMEM. */
 int bht_core_process_note(struct bht_memory *mem, struct bht_core_process *process, uint32_t type,
 			  const unsigned char *desc, size_t size);
+
+/* --- core_foreign.c -------------------------------------------------------------- */
+
+/* What foreign.h asks of a core. */
+struct bht_core_target {
+	struct bht_core *core;
+	const struct bht_core_process *process;
+	struct bht_images images;
+	struct bht_foreign *foreign; /* NULL: not opened */
+};
+
+/*
+ * Reads the symbols of what was mapped, of EXE (unless NULL) where a file of its name was, and finds what
+ * adapters recognise. 0 or as bht_foreign_open(); bht_core_foreign_close() in any case.
+ */
+int bht_core_foreign_open(struct bht_core_target *t, const struct bht_core_maps *maps, const char *exe,
+			  struct bht_refusal *refusal);
+void bht_core_foreign_close(struct bht_core_target *t);
 
 #endif

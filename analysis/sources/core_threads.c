@@ -59,7 +59,28 @@ static void decode(struct bht_memory *mem, const struct user_regs_struct *regs, 
 	memcpy(thread->args, args, sizeof(args));
 }
 
+static void keep(const struct user_regs_struct *regs, struct bht_registers *r)
+{
+	r->value[3] = regs->rbx;
+	r->value[6] = regs->rbp;
+	r->value[BHT_REGISTER_SP] = regs->rsp;
+	r->value[12] = regs->r12;
+	r->value[13] = regs->r13;
+	r->value[14] = regs->r14;
+	r->value[15] = regs->r15;
+	r->value[BHT_REGISTER_PC] = regs->rip;
+	r->known = UINT64_C(1) << 3 | UINT64_C(1) << 6 | UINT64_C(1) << BHT_REGISTER_SP | UINT64_C(0xf) << 12 |
+		   UINT64_C(1) << BHT_REGISTER_PC;
+}
+
 #elif defined(__aarch64__)
+
+static void keep(const struct user_regs_struct *regs, struct bht_registers *r)
+{
+	r->value[BHT_REGISTER_SP] = regs->sp;
+	r->value[BHT_REGISTER_PC] = regs->pc;
+	r->known = UINT64_C(1) << BHT_REGISTER_SP | UINT64_C(1) << BHT_REGISTER_PC;
+}
 
 /* The kernel winds a call that will be restarted back to its instruction before
  * it dumps (do_signal() in arch/arm64/kernel/signal.c), which nothing but that
@@ -95,8 +116,12 @@ static int add_thread(struct bht_memory *mem, struct bht_core_process *process, 
 		process->n_strange++;
 		return 0;
 	}
-	if (!bht_room_for_one(&process->threads, process->n_threads, sizeof(*process->threads)))
+	if (!bht_room_for_one(&process->threads, process->n_threads, sizeof(*process->threads)) ||
+	    !bht_room_for_one(&process->registers, process->n_threads, sizeof(*process->registers)))
 		return -ENOMEM;
+	struct bht_core_registers *kept = &process->registers[process->n_threads];
+	*kept = (struct bht_core_registers){ .tid = (uint32_t)status.pr_pid };
+	keep(&regs, &kept->registers);
 	struct bht_thread *thread = &process->threads[process->n_threads++];
 	*thread = (struct bht_thread){ .tid = (uint32_t)status.pr_pid,
 				       .ns_tid = (uint32_t)status.pr_pid,

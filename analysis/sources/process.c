@@ -30,6 +30,8 @@ static bool parse_map(const char *line, struct bht_map *map, bool *readable)
 	if (*at++ != ' ' || strnlen(at, 5) < 5)
 		return false;
 	*readable = at[0] == 'r';
+	map->writable = at[1] == 'w';
+	map->executable = at[2] == 'x';
 	const uint64_t offset = strtoull(at + 4, &at, 16);
 	at += strspn(at, " ");
 	at += strcspn(at, " \n"); /* device */
@@ -73,6 +75,18 @@ static size_t find_map(const struct bht_process *p, uint64_t addr)
 			high = middle;
 	}
 	return low;
+}
+
+const struct bht_map *bht_process_map(const struct bht_process *p, uint64_t addr)
+{
+	const size_t i = find_map(p, addr);
+
+	return i < p->n_maps && p->maps[i].start <= addr ? &p->maps[i] : NULL;
+}
+
+int bht_process_remap(struct bht_process *p)
+{
+	return read_maps(p);
 }
 
 static bool covered(const struct bht_process *p, uint64_t addr, uint64_t end)
@@ -290,4 +304,50 @@ bool bht_process_alive(const struct bht_process *p)
 	struct pollfd pfd = { .fd = p->pidfd, .events = POLLIN };
 
 	return poll(&pfd, 1, 0) != 1;
+}
+
+/* --- what foreign.h asks ---------------------------------------------------------- */
+
+static bool target_executable(void *arg, uint64_t addr)
+{
+	const struct bht_map *map = bht_process_map(arg, addr);
+
+	return map && map->executable;
+}
+
+static bool target_writable(void *arg, uint64_t addr)
+{
+	const struct bht_map *map = bht_process_map(arg, addr);
+
+	return map && map->writable;
+}
+
+static int target_descriptor(void *arg, int32_t fd)
+{
+	const struct bht_process *p = arg;
+
+	return bht_procfs_descriptor(&p->proc, fd);
+}
+
+static enum bht_stack_known target_stack(void *arg, const struct bht_thread *thread, struct bht_registers *registers,
+					 uint64_t *end)
+{
+	return bht_process_stack(arg, thread, registers, end);
+}
+
+static bool target_running(void *arg, const struct bht_thread *thread, struct bht_registers *registers)
+{
+	return bht_process_running(arg, thread, registers);
+}
+
+struct bht_foreign_target bht_process_target(struct bht_process *p, struct bht_images *images)
+{
+	return (struct bht_foreign_target){ .mem = &p->mem,
+					    .images = images,
+					    .executable = target_executable,
+					    .writable = target_writable,
+					    .descriptor = target_descriptor,
+					    .stack = target_stack,
+					    .running = target_running,
+					    .arg = p };
 }

@@ -276,6 +276,24 @@ static void read_wait(struct bht_procfs *p, struct bht_evidence *ev, struct bht_
 		bht_procfs_wchan(p, thread);
 }
 
+/* "NUMBER ARGS... SP PC", "-1 SP PC", or "running". */
+int bht_procfs_registers(struct bht_procfs *p, uint32_t tid, uint64_t *sp, uint64_t *pc)
+{
+	int rc = read_thread_file(p, tid, "syscall");
+	char *at;
+
+	if (rc)
+		return rc;
+	const long long number = strtoll(p->text.data, &at, 10);
+	if (at == p->text.data)
+		return -EBUSY;
+	for (int i = 0; i < 6 && number >= 0; i++)
+		strtoull(at, &at, 16);
+	*sp = strtoull(at, &at, 16);
+	*pc = strtoull(at, NULL, 16);
+	return *sp ? 0 : -EBADMSG;
+}
+
 static int remember_tid(struct bht_tids *tids, uint32_t theirs, uint32_t ours)
 {
 	for (size_t i = 0; i < tids->n; i++)
@@ -369,12 +387,27 @@ int bht_procfs_fdinfo(struct bht_procfs *p, int32_t fd)
 	return bht_text_read(&p->text, p->files, path);
 }
 
-bool bht_procfs_is_epoll(const struct bht_procfs *p, int32_t fd)
+char bht_procfs_descriptor(const struct bht_procfs *p, int32_t fd)
 {
-	static const char epoll[] = "anon_inode:[eventpoll]";
-	char path[PATH_SIZE], target[sizeof(epoll)];
+	static const struct {
+		const char *begins;
+		char kind;
+	} kinds[] = { { "anon_inode:[eventfd]", 'e' },
+		      { "anon_inode:[eventpoll]", 'p' },
+		      { "pipe:[", 'f' },
+		      { "socket:[", 's' } };
+	char path[PATH_SIZE], target[64] = "";
 
 	snprintf(path, sizeof(path), "fd/%d", fd);
-	return readlinkat(p->files, path, target, sizeof(target)) == sizeof(epoll) - 1 &&
-	       !memcmp(target, epoll, sizeof(epoll) - 1);
+	if (readlinkat(p->files, path, target, sizeof(target) - 1) < 0)
+		return 0;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (!strncmp(target, kinds[i].begins, strlen(kinds[i].begins)))
+			return kinds[i].kind;
+	return '?';
+}
+
+bool bht_procfs_is_epoll(const struct bht_procfs *p, int32_t fd)
+{
+	return bht_procfs_descriptor(p, fd) == 'p';
 }

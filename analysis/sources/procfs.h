@@ -59,6 +59,10 @@ int bht_parse_stat(const char *text, struct bht_thread *thread, uint32_t *flags)
 /* A line of /proc/PID/task/TID/syscall into thread->syscall and args. */
 void bht_parse_syscall(const char *text, struct bht_thread *thread);
 
+/* Stack pointer and program counter of a thread that is in a system call, or was stopped. 0 or -errno, -EBUSY when
+ * it runs. */
+int bht_procfs_registers(struct bht_procfs *p, uint32_t tid, uint64_t *sp, uint64_t *pc);
+
 /* Appends all threads to SAMPLE; what they hide goes to ev->unseen. 0 or
  * -errno. */
 int bht_procfs_threads(struct bht_procfs *p, struct bht_evidence *ev, struct bht_sample *sample);
@@ -68,6 +72,8 @@ void bht_procfs_wchan(struct bht_procfs *p, struct bht_thread *thread);
 
 /* Reads the fdinfo of FD into p->text. 0 or -errno. */
 int bht_procfs_fdinfo(struct bht_procfs *p, int32_t fd);
+/* What FD is: 'e' eventfd, 'p' epoll set, 'f' pipe, 's' socket, '?' anything else, 0 not open. */
+char bht_procfs_descriptor(const struct bht_procfs *p, int32_t fd);
 bool bht_procfs_is_epoll(const struct bht_procfs *p, int32_t fd);
 
 #endif

@@ -187,6 +187,8 @@ static void read_watched(struct bht_procfs *p, struct bht_memory *mem, struct bh
 	uint32_t mask;
 	int rc;
 
+	if (loop->notifier_fd < 0)
+		return;
 	if (loop->where == BHP_WAIT && owner && waits(owner))
 		rc = read_sleeper(p, mem, owner, &w);
 	else if (loop->poll_fd < 0 || (loop->where == BHP_WAIT && owner && owner->syscall >= 0))
@@ -230,7 +232,8 @@ void bht_watch_read(struct bht_procfs *p, struct bht_memory *mem, struct bht_evi
 
 		if (owner && owner->syscall >= 0 && !owner->wchan[0])
 			bht_procfs_wchan(p, owner);
-		read_count(p, ev, loop);
+		if (loop->notifier_fd >= 0)
+			read_count(p, ev, loop);
 		read_watched(p, mem, ev, owner, loop);
 		read_embedder(p, mem, owner, loop);
 	}
