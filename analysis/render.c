@@ -263,6 +263,14 @@ const char *bht_confidence_meaning(enum bht_confidence confidence)
 	return "";
 }
 
+static bool is_foreign(const struct bht_evidence *ev)
+{
+	for (size_t i = 0; i < ev->last.n_loops; i++)
+		if (ev->last.loops[i].traits & BHT_TRAIT_FOREIGN)
+			return true;
+	return false;
+}
+
 const char *bht_recorder_note(const struct bht_evidence *ev, uint64_t n_events)
 {
 	if (!n_events && ev->last.n_loops && ev->last.loops[0].traits & BHT_TRAIT_FOREIGN)
@@ -274,6 +282,10 @@ const char *bht_recorder_note(const struct bht_evidence *ev, uint64_t n_events)
 		return "LTTng-UST: tracepoints after the racing pairs. In a free-running loop that kept about 0.3 of "
 		       "the untraced rate of lost wakeups where it was measured, so such a race may hide from it. See "
 		       "docs/placement.md.";
+	if (ev->recorder == BHT_BY_BPF && is_foreign(ev))
+		return "eBPF: uprobes inside the racing pairs of these loops, at the entry of the function that "
+		       "schedules and of the callback. A race on the flag will hardly happen while it is recorded, so "
+		       "that none was lost proves nothing. See docs/placement.md.";
 	if (ev->recorder == BHT_BY_BPF)
 		return "eBPF: USDT probes after the racing pairs. In a free-running loop that kept about 0.3 of the "
 		       "untraced rate of lost wakeups where it was measured, so such a race may hide from it; with "

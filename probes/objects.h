@@ -49,12 +49,12 @@ enum bhp_where {
 
 struct bhp_loop_object {
 	/* Written once. */
-	_Atomic uint32_t state; /* enum bhp_object_state */
-	uint32_t protocol;      /* enum bhp_protocol, bits */
-	uint64_t serial;        /* never reused in this process */
-	int32_t notifier_fd;    /* eventfd */
-	int32_t poll_fd;        /* epoll set, -1 when the loop uses poll() */
-	uint32_t reserved0[2];
+	_Atomic uint32_t state;   /* enum bhp_object_state */
+	uint32_t protocol;        /* enum bhp_protocol, bits */
+	uint64_t serial;          /* never reused in this process */
+	int32_t notifier_fd;      /* eventfd */
+	int32_t poll_fd;          /* epoll set, -1 when the loop uses poll() */
+	char family[8];           /* adapter that knows the protocol ("libuv"), or "": libbh's own */
 	char name[BHP_NAME_SIZE]; /* NUL-terminated, cut when longer */
 
 	/* Written by the thread that polls. */

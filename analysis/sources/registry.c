@@ -108,6 +108,7 @@ static void add_loop(struct bht_sample *sample, uint64_t addr, const void *slot)
 		.embedder_watches = -1,
 	};
 	copy_name(loop->name, o.name);
+	memcpy(loop->adapter, o.family, sizeof(o.family)); /* has room for a zero behind it */
 }
 
 static void add_bh(struct bht_sample *sample, uint64_t addr, const void *slot)
