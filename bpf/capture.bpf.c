@@ -5,6 +5,7 @@
  */
 #include "handlers.bpf.h"
 #include "kernel.bpf.h"
+#include "recipe.bpf.h"
 
 /* Filled in before it is loaded. */
 const volatile bool everybody;
@@ -158,6 +159,66 @@ int exited(__u64 *ctx)
 	return 0;
 }
 
+/* --- functions of loops that have no probes (recipe.h) --- */
+
+/* Its callback gets its probes before it is scheduled, where the process can be stopped for that. */
+static __always_inline void hold(__u64 callback, __u32 tgid)
+{
+	const struct bhb_known key = { .callback = callback, .tgid = tgid };
+
+	if (!bpf_map_lookup_elem(&known, &key))
+		tell(BHB_MADE, tgid, 0, 0, bhb_target(tgid));
+}
+
+static __always_inline void carry_out(const struct bhb_recipe *r, const struct bhb_call *call, __u64 result, __u64 time)
+{
+	const __u64 id = bpf_get_current_pid_tgid();
+	const __u32 tgid = (__u32)(id >> 32) | BHB_IN_NS;
+	struct bhp_record record;
+	const char *text;
+	enum bhb_cooked cooked = bhb_cook(r, call, result, time, &record, &text);
+
+	if (cooked == BHB_NO_EVENT)
+		return;
+	if (cooked == BHB_UNREADABLE)
+		count_dropped();
+	else if (text)
+		put_text(record, (__u64)tgid << 32 | (__u32)id, text);
+	else
+		put(record, (__u32)id, tgid);
+	const __u64 callback = bhb_new_callback(r, &record);
+	if (cooked == BHB_EVENT && callback)
+		hold(callback, id >> 32);
+}
+
+SEC("uprobe")
+int entered(struct pt_regs *ctx)
+{
+	__u32 number;
+	const struct bhb_recipe *r = bhb_recipe(ctx, &number);
+
+	if (!r)
+		return 0;
+	const struct bhb_call call = bhb_called(ctx);
+	if (r->remember)
+		bhb_remember(ctx, r, &call);
+	if (r->event)
+		carry_out(r, &call, 0, call.time);
+	return 0;
+}
+
+SEC("uretprobe")
+int returned(struct pt_regs *ctx)
+{
+	struct bhb_call call;
+	__u32 number;
+	const struct bhb_recipe *r = bhb_recipe(ctx, &number);
+
+	if (r && bhb_recall(ctx, number, &call))
+		carry_out(r, &call, PT_REGS_RC(ctx), bpf_ktime_get_ns());
+	return 0;
+}
+
 /* --- scheduler --- */
 
 SEC("tp_btf/sched_waking")
@@ -262,7 +323,7 @@ static __always_inline bool look_at_call(__u8 shape, const struct pt_regs___call
 		e->fd = (int)BHB_ARG1(regs);
 		if (shape == BHB_SHAPE_WRITE)
 			bpf_probe_read_user(&e->arg, sizeof(e->arg), (void *)BHB_ARG2(regs));
-		return BHB_ARG3(regs) == 8;
+		return BHB_ARG3(regs) == 8 || (shape == BHB_SHAPE_READ && BHB_ARG3(regs) == BHB_READ_MORE);
 	case BHB_SHAPE_POLL_MS3:
 		e->arg = timeout_ms((int)BHB_ARG3(regs));
 		break;

@@ -15,10 +15,10 @@
 #include <unistd.h>
 
 #include "capture_kernel.h"
-#include "flight.h"
+#include "capture_times.h"
 #include "maps.h"
 
-enum { PASSES = 4, PAUSE_MS = 50, TIDS_PER_PAGE = 1024, TID_PAGES = 4096 /* PID_MAX_LIMIT */ };
+enum { PASSES = 4, PAUSE_MS = 50 };
 
 struct process {
 	uint32_t pid;
@@ -42,60 +42,16 @@ struct bhb_capture {
 	size_t n_processes, recent;
 	struct life *lives;
 	size_t n_lives;
-	bool looked_around;                /* EVERYBODY: all that were there */
-	struct bhp_clock_pair before, now; /* pairs of this round and of the one before */
-	uint64_t *last[TID_PAGES];         /* of each thread: time of its latest kernel event */
-	uint64_t limit;                    /* of this pass, a position in the ring */
-	uint64_t dropped;                  /* told so far */
-	uint64_t lost, lost_at;            /* to be told: number, ticks */
+	bool looked_around; /* EVERYBODY: all that were there */
+	struct bhb_times times;
+	uint64_t limit;         /* of this pass, a position in the ring */
+	uint64_t dropped;       /* told so far */
+	uint64_t lost, lost_at; /* to be told: number, ticks */
 	uint64_t events, until, round_ns;
 	unsigned pause_ms;
 	char *why; /* of this round */
 	int error;
 };
-
-/* --- time --- */
-
-/* One instant on both clocks: the tightest of a few tries. */
-static struct bhp_clock_pair read_clocks(void)
-{
-	struct bhp_clock_pair pair = { 0, 0 };
-	uint64_t narrowest = UINT64_MAX;
-
-	for (int i = 0; i < 5; i++) {
-		const uint64_t before = bhp_clock(), ns = bhb_mono_ns(), width = bhp_clock() - before;
-		if (width < narrowest)
-			pair = (struct bhp_clock_pair){ before + width / 2, ns }, narrowest = width;
-	}
-	return pair;
-}
-
-/* Between two pairs a straight line, outside of them the given slope: so it only rises. */
-static uint64_t ticks_of(const struct bhb_capture *c, uint64_t ns)
-{
-	const struct bhp_clock_pair *a = &c->before, *b = &c->now;
-
-	if (ns >= b->mono_ns)
-		return b->ticks + (uint64_t)((double)(ns - b->mono_ns) * c->o.ticks_per_ns);
-	if (ns < a->mono_ns)
-		return a->ticks - (uint64_t)((double)(a->mono_ns - ns) * c->o.ticks_per_ns);
-	return a->ticks + (uint64_t)((double)(ns - a->mono_ns) * (double)(b->ticks - a->ticks) /
-				     (double)(b->mono_ns - a->mono_ns));
-}
-
-/* Two processors may put what they have to say of one thread into the ring in another order
- * than they read the clock. */
-static uint64_t not_before(struct bhb_capture *c, uint32_t tid, uint64_t time)
-{
-	uint64_t **page = &c->last[tid / TIDS_PER_PAGE % TID_PAGES], *last;
-
-	if (!*page)
-		*page = calloc(TIDS_PER_PAGE, sizeof(uint64_t));
-	if (!*page)
-		return time;
-	last = *page + tid % TIDS_PER_PAGE;
-	return *last = time > *last ? time : *last;
-}
 
 /* --- processes --- */
 
@@ -113,6 +69,7 @@ static void leave(struct bhb_capture *c, struct process *p)
 {
 	bhb_kernel_drop(c->kernel, p->pid);
 	bhb_forget(c->attached, p->pid);
+	bhb_recipes_forget(bhb_kernel_recipes(c->kernel), p->pid);
 	if (p->pidfd >= 0)
 		close(p->pidfd);
 	*p = c->processes[--c->n_processes];
@@ -144,13 +101,48 @@ static void begin(struct bhb_capture *c, struct process *p, uint64_t time, bool 
 	c->sink.begins(c->sink.arg, p->pid, p->begun, whole);
 }
 
+static bool attached_any(const struct bhb_capture *c, uint32_t pid)
+{
+	return bhb_attached_any(c->attached, pid) || bhb_recipes_any(bhb_kernel_recipes(c->kernel), pid);
+}
+
+/* USDT probes, and what the sink has to add, which is an error when there is nothing else. As bhb_attach(). */
+static int attach_both(struct bhb_capture *c, uint32_t pid, char why[BHB_WHY])
+{
+	char said[BHB_WHY];
+	const int rc = bhb_attach(c->attached, pid, why);
+	const int more = c->sink.look && !c->o.everybody && rc != -ESRCH ? c->sink.look(c->sink.arg, pid, said) : 0;
+
+	if (more > 0)
+		return rc > 0 ? rc + more : more;
+	if (rc || !more || attached_any(c, pid))
+		return rc;
+	memcpy(why, said, BHB_WHY);
+	return more;
+}
+
+int bhb_capture_probe(struct bhb_capture *c, uint32_t pid, const struct bhb_probe *probes, size_t n, char why[BHB_WHY])
+{
+	return bhb_recipes_attach(bhb_kernel_recipes(c->kernel), pid, probes, n, why);
+}
+
+int bhb_capture_know(struct bhb_capture *c, uint32_t pid, uint64_t callback)
+{
+	return bhb_recipes_know(bhb_kernel_recipes(c->kernel), pid, callback);
+}
+
+bool bhb_capture_probed(const struct bhb_capture *c, uint32_t pid)
+{
+	return bhb_recipes_any(bhb_kernel_recipes(c->kernel), pid);
+}
+
 /* Attaches to what is new in P. That it has gone meanwhile is no error: its end is told. */
 static int attach(struct bhb_capture *c, const struct process *p)
 {
 	char why[BHB_WHY];
-	const int rc = bhb_attach(c->attached, p->pid, why);
+	const int rc = attach_both(c, p->pid, why);
 
-	if (*why && rc != -ESRCH) {
+	if (*why && rc != -ESRCH && rc != -ENOPKG) {
 		memcpy(c->why, why, BHB_WHY);
 		c->error = rc < 0 ? rc : c->error;
 	}
@@ -176,9 +168,13 @@ int bhb_capture_follow(struct bhb_capture *c, uint32_t pid, bool whole, char why
 	p = enter(c, pid);
 	if (!p)
 		return -ENOMEM;
-	rc = bhb_attach(c->attached, pid, why);
-	if (rc >= 0 && !bhb_attached_any(c->attached, pid) && !(whole && c->o.gated)) {
-		snprintf(why, BHB_WHY, "process %u executes no file that has probes of provider bh", pid);
+	/* one that waits to be executed is this program so far */
+	rc = whole && c->o.gated ? bhb_attach(c->attached, pid, why) : attach_both(c, pid, why);
+	if (rc >= 0 && !attached_any(c, pid) && !(whole && c->o.gated)) {
+		snprintf(
+			why, BHB_WHY,
+			"process %u executes no file that has probes of provider bh, and no loop that an adapter knows",
+			pid);
 		rc = -ENOENT;
 	}
 	if (rc < 0) {
@@ -199,7 +195,7 @@ static void consider(struct bhb_capture *c, uint32_t pid)
 
 	if (!p)
 		return;
-	if (bhb_attach(c->attached, pid, why) >= 0 && bhb_attached_any(c->attached, pid))
+	if (attach_both(c, pid, why) >= 0 && attached_any(c, pid))
 		begin(c, p, 0, false);
 	else
 		leave(c, p);
@@ -233,7 +229,7 @@ static void forked(struct bhb_capture *c, const struct life *l)
 	if (!p)
 		return;
 	rc = shares ? 0 : attach(c, p);
-	if (ready && (shares || (!rc && bhb_attached_any(c->attached, child))))
+	if (ready && (shares || (!rc && attached_any(c, child))))
 		begin(c, p, l->time, true);
 	else
 		begin(c, p, 0, false);
@@ -253,6 +249,7 @@ static void headless(struct bhb_capture *c, struct process *p)
 /* Probes that it was given stay with it where it maps the same files again. */
 static void executed(struct bhb_capture *c, struct process *p, const struct life *l)
 {
+	bhb_recipes_forget(bhb_kernel_recipes(c->kernel), p->pid);
 	attach(c, p);
 	begin(c, p, c->o.gated ? l->time : 0, c->o.gated);
 	go_on(c, p);
@@ -264,6 +261,14 @@ static void mapped(struct bhb_capture *c, struct process *p)
 
 	if (rc && !c->o.gated && p->told)
 		begin(c, p, 0, false);
+	go_on(c, p);
+}
+
+/* What it does with that bottom half until its function has probes is missing, unless it is stopped. */
+static void made(struct bhb_capture *c, struct process *p)
+{
+	if (attach(c, p) > 0 && !c->o.gated)
+		c->sink.lost(c->sink.arg, bhp_clock(), 1);
 	go_on(c, p);
 }
 
@@ -285,6 +290,8 @@ static void lived(struct bhb_capture *c, const struct life *l)
 		executed(c, p, l);
 	else if (what == BHB_MAPPED)
 		mapped(c, p);
+	else if (what == BHB_MADE)
+		made(c, p);
 	else if (what == BHB_HEADLESS)
 		headless(c, p);
 	else if (what == BHB_EXITED) {
@@ -330,7 +337,7 @@ static int on_life(void *arg, void *data, size_t size)
 	c->lives = more;
 	more += c->n_lives++;
 	memcpy(&more->w, data, sizeof(more->w));
-	more->time = ticks_of(c, bhp_record_time(&more->w.r));
+	more->time = bhb_times_ticks(&c->times, bhp_record_time(&more->w.r));
 	return 0;
 }
 
@@ -349,14 +356,17 @@ static int on_event(void *arg, void *data, size_t size)
 	const struct process *p;
 	const unsigned id = bhp_record_id(&r);
 	const bool kernel = id < 32 && of_kernel >> id & 1, text = size >= sizeof(*w);
+	const uint32_t tgid = w->w.tgid & ~BHB_IN_NS;
 
-	if (kernel)
-		r.word[0] = not_before(c, w->w.tid, ticks_of(c, r.word[0]));
+	if (w->w.tgid & BHB_IN_NS)
+		r = bhb_times_of_recipe(&c->times, w->w.tid, &r);
+	else if (kernel)
+		r.word[0] = bhb_times_of_thread(&c->times, w->w.tid, r.word[0]);
 	live_until(c, bhp_record_time(&r));
-	p = find(c, w->w.tgid);
+	p = find(c, tgid);
 	if (p && p->told && bhp_record_time(&r) >= p->begun) {
 		c->events++;
-		c->sink.event(c->sink.arg, w->w.tgid, w->w.tid, kernel, &r, text ? w->text : NULL);
+		c->sink.event(c->sink.arg, tgid, w->w.tid, kernel, &r, text ? w->text : NULL);
 	}
 	return bhb_kernel_read_to(c->kernel, size) >= c->limit ? -ECANCELED : 0;
 }
@@ -367,20 +377,19 @@ static bool pass(struct bhb_capture *c)
 	struct bhb_counts n;
 	bool whole;
 
-	c->before = c->now;
-	c->now = read_clocks();
+	bhb_times_compare(&c->times);
 	c->limit = bhb_kernel_written(c->kernel);
 	n = bhb_kernel_counts(c->kernel);
 	whole = n.dropped == c->dropped;
 	if (!whole) {
 		c->lost = n.dropped - c->dropped;
-		c->lost_at = ticks_of(c, n.dropped_ns) + 1;
+		c->lost_at = bhb_times_ticks(&c->times, n.dropped_ns) + 1;
 		c->dropped = n.dropped;
 	}
 	bhb_kernel_lives(c->kernel);
 	if (bhb_kernel_read_to(c->kernel, 0) < c->limit)
 		bhb_kernel_events(c->kernel);
-	live_until(c, c->now.ticks);
+	live_until(c, c->times.now.ticks);
 	tell_loss(c, UINT64_MAX);
 	return whole && bhb_kernel_read_to(c->kernel, 0) >= c->limit;
 }
@@ -413,7 +422,7 @@ int bhb_capture_round(struct bhb_capture *c, char why[BHB_WHY])
 			begin(c, &c->processes[i], c->processes[i].begun, c->processes[i].whole);
 	do {
 		if (pass(c))
-			c->until = c->now.ticks;
+			c->until = c->times.now.ticks;
 	} while (c->n_lives && ++passes < PASSES);
 	choose_pause(c, bhb_kernel_read_to(c->kernel, 0) - from);
 	return c->error;
@@ -439,7 +448,7 @@ struct bhb_capture *bhb_capture_open(const struct bhb_options *o, const struct b
 		return NULL;
 	c->o = *o;
 	c->sink = *sink;
-	c->before = c->now = read_clocks();
+	bhb_times_begin(&c->times, o->ticks_per_ns);
 	c->round_ns = bhb_mono_ns();
 	c->pause_ms = 1;
 	c->kernel = bhb_kernel_open(o, on_event, on_life, c, &programs, why);
@@ -467,6 +476,11 @@ struct bhb_capture_stats bhb_capture_stats(struct bhb_capture *c)
 	return s;
 }
 
+struct bhb_recipes_stats bhb_capture_recipes(const struct bhb_capture *c)
+{
+	return bhb_recipes_stats(bhb_kernel_recipes(c->kernel));
+}
+
 void bhb_capture_close(struct bhb_capture *c)
 {
 	struct process *p;
@@ -483,8 +497,7 @@ void bhb_capture_close(struct bhb_capture *c)
 			close(c->processes[i].pidfd);
 	bhb_attached_free(c->attached);
 	bhb_kernel_close(c->kernel);
-	for (size_t i = 0; i < TID_PAGES; i++)
-		free(c->last[i]);
+	bhb_times_end(&c->times);
 	free(c->processes);
 	free(c->lives);
 	free(c);

@@ -9,7 +9,7 @@
 #ifndef BHB_CAPTURE_H
 #define BHB_CAPTURE_H
 
-#include "attach.h"
+#include "recipes.h"
 
 struct bhb_options {
 	bool everybody; /* all processes that use a file with probes, found in /proc and as they appear */
@@ -31,6 +31,9 @@ struct bhb_sink {
 	 * unless WHOLE. A child is told here, too; and one that executes another program, again. */
 	void (*begins)(void *arg, uint32_t tgid, uint64_t time, bool whole);
 	void (*ends)(void *arg, uint32_t tgid, uint64_t time);
+	/* Or NULL; without options.everybody. The process may have mapped files, or have made a bottom half whose function has no probes: what
+	 * is to be attached to it besides, by bhb_capture_probe(). How many there were, or -errno with WHY. */
+	int (*look)(void *arg, uint32_t tgid, char why[BHB_WHY]);
 	void *arg;
 };
 
@@ -46,6 +49,11 @@ struct bhb_capture *bhb_capture_open(const struct bhb_options *o, const struct b
 /* Follows PID. WHOLE: it has not run so far (it waits to be executed). 0 or -errno: as bhb_attach();
  * ENOENT: no file of it has probes, and it is not gated. */
 int bhb_capture_follow(struct bhb_capture *c, uint32_t pid, bool whole, char why[BHB_WHY]);
+
+/* Probes at functions of a process that is followed, or will be. As bhb_recipes_attach() and bhb_recipes_know(). */
+int bhb_capture_probe(struct bhb_capture *c, uint32_t pid, const struct bhb_probe *probes, size_t n, char why[BHB_WHY]);
+int bhb_capture_know(struct bhb_capture *c, uint32_t pid, uint64_t callback);
+bool bhb_capture_probed(const struct bhb_capture *c, uint32_t pid);
 
 /* Takes what there is out of the ring, and attaches where that is needed. 0 or -errno. */
 int bhb_capture_round(struct bhb_capture *c, char why[BHB_WHY]);
@@ -65,6 +73,9 @@ struct bhb_capture_stats {
 	char missing[BHB_WHY];     /* what this kernel does not have and is done without, or "" */
 };
 struct bhb_capture_stats bhb_capture_stats(struct bhb_capture *c);
+
+/* Of what bhb_capture_probe() attached; takes a while. */
+struct bhb_recipes_stats bhb_capture_recipes(const struct bhb_capture *c);
 
 void bhb_capture_close(struct bhb_capture *c);
 

@@ -20,6 +20,7 @@
 
 struct bhb_kernel {
 	struct skeleton *skel;
+	struct bhb_recipes *recipes;
 	struct ring_buffer *events, *lives;
 	volatile const unsigned long *read_to, *written; /* pages of the ring of the events */
 	uint64_t ring_size;
@@ -143,6 +144,9 @@ static int load(struct bhb_kernel *k, const struct bhb_options *o, const bool wa
 		return -errno;
 	rc = choose(k, o, wanted);
 	choose_probes(k, o, programs);
+	k->recipes = bhb_recipes_prepare(k->skel->obj);
+	if (!k->recipes)
+		rc = -ENOMEM;
 	bpf_map__set_max_entries(k->skel->maps.records, o->ring_size ? o->ring_size : 8u << 20);
 	if (!rc)
 		rc = bhb_capture__load(k->skel);
@@ -153,6 +157,8 @@ static int load(struct bhb_kernel *k, const struct bhb_options *o, const bool wa
 	if (rc) {
 		bhb_guard_end(k->guard);
 		k->guard = 0;
+		bhb_recipes_free(k->recipes);
+		k->recipes = NULL;
 		bhb_capture__destroy(k->skel);
 		k->skel = NULL;
 	}
@@ -233,6 +239,11 @@ struct bhb_kernel *bhb_kernel_open(const struct bhb_options *o, ring_buffer_samp
 	return k;
 }
 
+struct bhb_recipes *bhb_kernel_recipes(const struct bhb_kernel *k)
+{
+	return k->recipes;
+}
+
 void bhb_kernel_stop(struct bhb_kernel *k)
 {
 	if (!k || !k->skel)
@@ -249,6 +260,7 @@ void bhb_kernel_close(struct bhb_kernel *k)
 	if (!k)
 		return;
 	bhb_guard_end(k->guard);
+	bhb_recipes_free(k->recipes);
 	ring_buffer__free(k->events);
 	ring_buffer__free(k->lives);
 	if (k->read_to)

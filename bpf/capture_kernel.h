@@ -13,6 +13,9 @@ struct bhb_kernel *bhb_kernel_open(const struct bhb_options *o, ring_buffer_samp
 				   ring_buffer_sample_fn on_life, void *arg, struct bhb_programs *programs,
 				   char why[BHB_WHY]);
 
+/* For functions of loops that have no probes; K's. */
+struct bhb_recipes *bhb_kernel_recipes(const struct bhb_kernel *k);
+
 /* From here on no process stops, and none is followed; what was told of them goes to ON_LIFE. */
 void bhb_kernel_stop(struct bhb_kernel *k);
 void bhb_kernel_close(struct bhb_kernel *k);

@@ -160,9 +160,9 @@ static bool try_multi(void)
 
 	if (program < 0)
 		return false;
-	fd = bhb_multi_create(program, path, UINT32_MAX, 1, &at, &counts, &cookie);
+	fd = bhb_multi_create(program, path, UINT32_MAX, 1, &at, &counts, &cookie, false);
 	if (fd == -EINVAL)
-		fd = bhb_multi_create(program, path, (uint32_t)getpid(), 1, &at, &counts, &cookie);
+		fd = bhb_multi_create(program, path, (uint32_t)getpid(), 1, &at, &counts, &cookie, false);
 	else if (fd >= 0)
 		fd = done(fd) - ENOTSUP;
 	const bool works = fd >= 0 && counter == before + 1;

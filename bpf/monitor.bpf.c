@@ -11,6 +11,7 @@
  */
 #include "handlers.bpf.h"
 #include "monitor_map.h"
+#include "recipe.bpf.h"
 
 enum { TRIES = 8, TICK_SHIFT = 20, LOOKS_PER_S = 20, FLAGS_AT = 4 /* struct bhp_bh_object */ };
 enum { RESCUED_NS = 100000000, STALE_NS = 200000000, TURNS_NS = 100000000 };
@@ -18,6 +19,8 @@ enum { RESCUED_NS = 100000000, STALE_NS = 200000000, TURNS_NS = 100000000 };
 const volatile bool everybody;
 const volatile __u64 overdue_ns, overdue_turns, slack_ticks;
 const volatile __u64 ns_mult; /* of ticks, for TICK_SHIFT */
+/* Ticks of an event by a recipe, whose time is in ns: one instant, and ticks of a ns for TICK_SHIFT. */
+__u64 at_ns, at_ticks, ticks_mult;
 const struct bhb_bh no_bh;
 const struct bhb_loop no_loop;
 /* Entries of both maps. User space removes some, too. */
@@ -114,11 +117,13 @@ static __always_inline __u64 advance(uint64_t *at, uint64_t time)
 	return 0;
 }
 
-/* Whether a schedule is outstanding, as far as that can be read. */
-static __always_inline bool is_set(__u64 bh)
+/* Whether a schedule is outstanding, as far as that can be read. FLAG: where, when it is no bottom half of libbh. */
+static __always_inline bool is_set(__u64 bh, const struct bhb_piece *flag)
 {
 	__u32 flags;
 
+	if (flag)
+		return bhb_is_set(flag, bh);
 	return bpf_probe_read_user(&flags, sizeof(flags), (const void *)(bh + FLAGS_AT)) || flags & BHP_FLAG_SCHEDULED;
 }
 
@@ -169,95 +174,90 @@ static __always_inline void waited(struct bhb_bh *b, struct bhb_loop *l, __u64 t
 	__sync_fetch_and_add(&l->sum_ns, ns);
 }
 
+/* What a handler asks for: arguments of a probe, or what a recipe made. */
+struct call {
+	__u64 loop, bh, name, seen, kind, begin, timeout_ns, woke, time;
+	const struct bhb_piece *flag; /* of a recipe */
+};
+
+/* A USDT probe of EVENT, with what its handler asks for. */
+#define PROBE(event, ...)                                                                                              \
+	SEC("usdt") int event(struct pt_regs *ctx)                                                                     \
+	{                                                                                                              \
+		struct bhb_args args;                                                                                  \
+		if (!hit())                                                                                            \
+			return 0;                                                                                      \
+		bhb_args(ctx, &args);                                                                                  \
+		on_##event(&(struct call){ __VA_ARGS__ });                                                             \
+		return 0;                                                                                              \
+	}
+
 /* --- objects ------------------------------------------------------------------------- */
 
-SEC("usdt")
-int loop_new(struct pt_regs *ctx)
+static __always_inline void on_loop_new(const struct call *a)
 {
 	struct bhb_loop *l;
-	struct bhb_args args;
 
-	if (!hit())
-		return 0;
-	bhb_args(ctx, &args);
-	const struct bhb_key key = key_of(ARG(loop_new, loop));
+	const struct bhb_key key = key_of(a->loop);
 	drop(&loops, &key);
 	l = entry(&loops, &key, &no_loop);
 	if (l)
-		bpf_probe_read_user_str(l->name, sizeof(l->name), (const void *)ARG(loop_new, name));
-	return 0;
+		bpf_probe_read_user_str(l->name, sizeof(l->name), (const void *)a->name);
 }
 
-SEC("usdt")
-int loop_free(struct pt_regs *ctx)
+PROBE(loop_new, .loop = ARG(loop_new, loop), .name = ARG(loop_new, name))
+
+static __always_inline void on_loop_free(const struct call *a)
 {
-	struct bhb_args args;
-
-	if (!hit())
-		return 0;
-	bhb_args(ctx, &args);
-	const struct bhb_key key = key_of(ARG(loop_free, loop));
+	const struct bhb_key key = key_of(a->loop);
 	drop(&loops, &key);
-	return 0;
 }
 
-SEC("usdt")
-int bh_new(struct pt_regs *ctx)
+PROBE(loop_free, .loop = ARG(loop_free, loop))
+
+static __always_inline void on_bh_new(const struct call *a)
 {
 	struct bhb_bh *b;
-	struct bhb_args args;
 
-	if (!hit())
-		return 0;
-	bhb_args(ctx, &args);
-	const struct bhb_key key = key_of(ARG(bh_new, bh));
+	const struct bhb_key key = key_of(a->bh);
 	drop(&bhs, &key);
 	b = entry(&bhs, &key, &no_bh);
 	if (!b)
-		return 0;
-	b->loop = ARG(bh_new, loop);
-	bpf_probe_read_user_str(b->name, sizeof(b->name), (const void *)ARG(bh_new, name));
-	return 0;
+		return;
+	b->loop = a->loop;
+	bpf_probe_read_user_str(b->name, sizeof(b->name), (const void *)a->name);
 }
 
-SEC("usdt")
-int bh_delete(struct pt_regs *ctx)
+PROBE(bh_new, .bh = ARG(bh_new, bh), .loop = ARG(bh_new, loop), .name = ARG(bh_new, name))
+
+static __always_inline void on_bh_delete(const struct call *a)
 {
-	struct bhb_args args;
-
-	if (!hit())
-		return 0;
-	bhb_args(ctx, &args);
-	const struct bhb_key key = key_of(ARG(bh_delete, bh));
+	const struct bhb_key key = key_of(a->bh);
 	drop(&bhs, &key);
-	return 0;
 }
+
+PROBE(bh_delete, .bh = ARG(bh_delete, bh))
 
 /* --- the flag ------------------------------------------------------------------------- */
 
-SEC("usdt")
-int schedule(struct pt_regs *ctx)
+static __always_inline void on_schedule(const struct call *a)
 {
 	struct bhb_bh *b;
-	struct bhb_args args;
 
-	if (!hit())
-		return 0;
-	bhb_args(ctx, &args);
-	const struct bhb_key key = key_of(ARG(schedule, bh));
-	const __u64 time = ARG(schedule, time);
+	const struct bhb_key key = key_of(a->bh);
+	const __u64 time = a->time;
 	b = entry(&bhs, &key, &no_bh);
 	if (!b)
-		return 0;
+		return;
 	if (!b->loop)
-		b->loop = ARG(schedule, loop);
+		b->loop = a->loop;
 	__sync_fetch_and_add(&b->schedules, 1);
-	if ((__u8)ARG(schedule, seen)) {
+	if ((__u8)a->seen) {
 		__sync_fetch_and_add(&b->coalesced, 1);
 		advance(&b->joined, time);
-		return 0;
+		return;
 	}
-	b->kind = (__u8)ARG(schedule, kind);
+	b->kind = (__u8)a->kind;
 	const __u64 before = advance(&b->effective, time);
 	if (before)
 		b->before = before;
@@ -265,12 +265,14 @@ int schedule(struct pt_regs *ctx)
 	 * Before or after the clear of an execution that was told already? The exchange in advance()
 	 * pairs with the one of b->ended in execute_end(): one of the two sees the other.
 	 */
-	if (time > b->served && time <= *(volatile __u64 *)&b->ended && !is_set(key.addr)) {
+	if (time > b->served && time <= *(volatile __u64 *)&b->ended && !is_set(key.addr, a->flag)) {
 		waited(b, NULL, 0);
 		advance(&b->served, time);
 	}
-	return 0;
 }
+
+PROBE(schedule, .bh = ARG(schedule, bh), .kind = ARG(schedule, kind), .loop = ARG(schedule, loop),
+      .seen = ARG(schedule, seen), .time = ARG(schedule, time))
 
 /* It had waited while the loop slept, and what ended that was no notification. */
 static __always_inline bool is_rescue(const struct bhb_bh *b, const struct bhb_loop *l, __u64 scheduled)
@@ -281,28 +283,23 @@ static __always_inline bool is_rescue(const struct bhb_bh *b, const struct bhb_l
 	       to_ns(l->waked - from) >= RESCUED_NS;
 }
 
-SEC("usdt")
-int execute_end(struct pt_regs *ctx)
+static __always_inline void on_execute_end(const struct call *a)
 {
 	struct bhb_bh *b;
 	struct bhb_loop *l;
-	struct bhb_args args;
 
-	if (!hit())
-		return 0;
-	bhb_args(ctx, &args);
-	const struct bhb_key key = key_of(ARG(execute_end, bh)), of_loop = key_of(ARG(execute_end, loop));
-	const __u64 begin = ARG(execute_end, begin), end = ARG(execute_end, time);
+	const struct bhb_key key = key_of(a->bh), of_loop = key_of(a->loop);
+	const __u64 begin = a->begin, end = a->time;
 	/* Not made here: it may have deleted itself. */
 	b = bpf_map_lookup_elem(&bhs, &key);
 	if (!b)
-		return 0;
+		return;
 	l = entry(&loops, &of_loop, &no_loop);
 	__sync_fetch_and_add(&b->executions, 1);
 	advance(&b->ended, end);
 
 	const __u64 last = *(volatile __u64 *)&b->effective, before = b->before, served = b->served;
-	const bool later = last > begin, set = later && is_set(key.addr);
+	const bool later = last > begin, set = later && is_set(key.addr, a->flag);
 	const __u64 mine = later ? before : last; /* that it served, unless that was another one's */
 	if (mine > served && mine <= begin) {
 		waited(b, l, begin - mine);
@@ -315,88 +312,75 @@ int execute_end(struct pt_regs *ctx)
 	}
 	advance(&b->served, later && !set ? end : begin);
 	advance(&b->cleared, begin > slack_ticks ? begin - slack_ticks : 0);
-	return 0;
 }
 
-SEC("usdt")
-int bh_cancel(struct pt_regs *ctx)
+PROBE(execute_end, .begin = ARG(execute_end, begin), .bh = ARG(execute_end, bh), .loop = ARG(execute_end, loop),
+      .time = ARG(execute_end, time))
+
+static __always_inline void on_bh_cancel(const struct call *a)
 {
 	struct bhb_bh *b;
-	struct bhb_args args;
 
-	if (!hit())
-		return 0;
-	bhb_args(ctx, &args);
-	const struct bhb_key key = key_of(ARG(bh_cancel, bh));
-	const __u64 time = ARG(bh_cancel, time);
+	const struct bhb_key key = key_of(a->bh);
+	const __u64 time = a->time;
 	b = bpf_map_lookup_elem(&bhs, &key);
 	if (!b)
-		return 0;
+		return;
 	__sync_fetch_and_add(&b->cancels, 1);
-	if (!is_set(key.addr)) {
+	if (!is_set(key.addr, a->flag)) {
 		advance(&b->served, time);
 		advance(&b->cleared, time);
 	}
-	return 0;
 }
+
+PROBE(bh_cancel, .bh = ARG(bh_cancel, bh), .time = ARG(bh_cancel, time))
 
 /* --- the loop: one thread at a time ------------------------------------------------------ */
 
-SEC("usdt")
-int poll_begin(struct pt_regs *ctx)
+static __always_inline void on_poll_begin(const struct call *a)
 {
 	struct bhb_loop *l;
-	struct bhb_args args;
 
-	if (!hit())
-		return 0;
-	bhb_args(ctx, &args);
-	const struct bhb_key key = key_of(ARG(poll_begin, loop));
+	const struct bhb_key key = key_of(a->loop);
 	l = entry(&loops, &key, &no_loop);
 	if (!l)
-		return 0;
+		return;
 	l->turns++;
 	l->tid = (__u32)bpf_get_current_pid_tgid();
-	return 0;
 }
 
-SEC("usdt")
-int wait_begin(struct pt_regs *ctx)
+PROBE(poll_begin, .loop = ARG(poll_begin, loop))
+
+static __always_inline void on_wait_begin(const struct call *a)
 {
 	struct bhb_loop *l;
-	struct bhb_args args;
 
-	if (!hit())
-		return 0;
-	bhb_args(ctx, &args);
-	const struct bhb_key key = key_of(ARG(wait_begin, loop));
+	const struct bhb_key key = key_of(a->loop);
 	l = entry(&loops, &key, &no_loop);
 	if (!l)
-		return 0;
+		return;
 	l->sleeps++;
-	l->timeout_ns = (__s64)ARG(wait_begin, timeout_ns);
-	l->slept = ARG(wait_begin, time);
+	l->timeout_ns = (__s64)a->timeout_ns;
+	l->slept = a->time;
 	l->waked = 0;
-	return 0;
 }
 
-SEC("usdt")
-int wait_end(struct pt_regs *ctx)
+PROBE(wait_begin, .loop = ARG(wait_begin, loop), .time = ARG(wait_begin, time),
+      .timeout_ns = ARG(wait_begin, timeout_ns))
+
+static __always_inline void on_wait_end(const struct call *a)
 {
 	struct bhb_loop *l;
-	struct bhb_args args;
 
-	if (!hit())
-		return 0;
-	bhb_args(ctx, &args);
-	const struct bhb_key key = key_of(ARG(wait_end, loop));
+	const struct bhb_key key = key_of(a->loop);
 	l = bpf_map_lookup_elem(&loops, &key);
 	if (!l)
-		return 0;
-	l->woke = (__u8)ARG(wait_end, woke);
-	l->waked = ARG(wait_end, time);
-	return 0;
+		return;
+	l->woke = (__u8)a->woke;
+	l->waked = a->time;
 }
+
+PROBE(wait_end, .loop = ARG(wait_end, loop), .time = ARG(wait_end, time), .woke = ARG(wait_end, woke))
 
 /* --- processes ------------------------------------------------------------------------------ */
 
@@ -440,6 +424,8 @@ int executed(struct bpf_raw_tracepoint_args *ctx)
 		tell(BHB_EXECUTED, &key, bpf_ktime_get_ns());
 	return 0;
 }
+
+#include "monitor_recipe.bpf.h"
 
 /* --- what is overdue ------------------------------------------------------------------------- */
 

@@ -43,6 +43,11 @@ static void calibrate(struct bhb_monitor *m)
 	const struct bhp_clock_pair now = clock_now();
 
 	m->ticks_per_ns = (double)(now.ticks - m->began.ticks) / (double)(now.mono_ns - m->began.mono_ns);
+	if (!m->skel)
+		return;
+	m->skel->bss->at_ns = now.mono_ns;
+	m->skel->bss->at_ticks = now.ticks;
+	m->skel->bss->ticks_mult = (uint64_t)((1 << TICK_SHIFT) * m->ticks_per_ns);
 }
 
 static int make_attached(struct bhb_monitor *m)
@@ -63,7 +68,8 @@ static int make_attached(struct bhb_monitor *m)
 
 	bhb_programs_prepare(&programs, s->obj);
 	m->attached = bhb_attached_new(&programs, m->o.everybody);
-	return m->attached ? 0 : -ENOMEM;
+	m->recipes = bhb_recipes_prepare(s->obj);
+	return m->attached && m->recipes ? 0 : -ENOMEM;
 }
 
 static int load(struct bhb_monitor *m)
@@ -80,7 +86,11 @@ static int load(struct bhb_monitor *m)
 	int rc = bpf_map__set_max_entries(s->maps.bhs, m->o.max_objects);
 	if (!rc)
 		rc = make_attached(m);
-	return rc ? rc : bhb_monitor__load(s);
+	if (!rc)
+		rc = bhb_monitor__load(s);
+	if (!rc)
+		calibrate(m);
+	return rc;
 }
 
 static int attach_tracepoints(struct bhb_monitor *m)
@@ -194,6 +204,7 @@ void bhb_monitor_close(struct bhb_monitor *m)
 	if (!m)
 		return;
 	bhb_attached_free(m->attached);
+	bhb_recipes_free(m->recipes);
 	bpf_link__destroy(m->looks);
 	ring_buffer__free(m->ring);
 	bhb_monitor__destroy(m->skel);
@@ -278,6 +289,7 @@ static void forget_entries(struct bhb_monitor *m, struct bpf_map *map, uint32_t 
 static void forget(struct bhb_monitor *m, uint32_t pid)
 {
 	bhb_forget(m->attached, pid);
+	bhb_recipes_forget(m->recipes, pid);
 	forget_entries(m, m->skel->maps.bhs, pid);
 	forget_entries(m, m->skel->maps.loops, pid);
 }
@@ -304,11 +316,42 @@ static bool has_exited(const struct bhb_process *p)
 	return p->gone || poll(&pfd, 1, 0) == 1; /* of no descriptor, nothing is told */
 }
 
+int bhb_monitor_probe(struct bhb_monitor *m, uint32_t pid, const struct bhb_probe *probes, size_t n, char why[BHB_WHY])
+{
+	return bhb_recipes_attach(m->recipes, pid, probes, n, why);
+}
+
+int bhb_monitor_know(struct bhb_monitor *m, uint32_t pid, uint64_t callback)
+{
+	return bhb_recipes_know(m->recipes, pid, callback);
+}
+
+bool bhb_monitor_probed(const struct bhb_monitor *m, uint32_t pid)
+{
+	return bhb_recipes_any(m->recipes, pid);
+}
+
+/* What the sink adds to NEW probes of PID, which is an error when there is nothing else. How many, or -errno. */
+static int look_further(struct bhb_monitor *m, uint32_t pid, int new, char why[BHB_WHY])
+{
+	char said[BHB_WHY];
+	const int more = m->sink.look && !m->o.everybody ? m->sink.look(m->sink.arg, pid, said) : 0;
+
+	if (more >= 0)
+		return new + more;
+	if (new || bhb_attached_any(m->attached, pid) || bhb_monitor_probed(m, pid))
+		return new;
+	memcpy(why, said, BHB_WHY);
+	return more;
+}
+
 /* Attaches to what is new in P. 0 or -errno. */
 static int look_at(struct bhb_monitor *m, struct bhb_process *p, char why[BHB_WHY])
 {
 	p->looked_ns = bhb_mono_ns();
-	const int rc = bhb_attach(m->attached, p->pid, why);
+	int rc = bhb_attach(m->attached, p->pid, why);
+	if (rc >= 0)
+		rc = look_further(m, p->pid, rc, why);
 	const uint64_t most = (m->o.everybody && !p->begun ? RARELY_MS : LATER_MS) * MS;
 
 	p->pause_ns = p->pause_ns * 2 < most ? p->pause_ns * 2 : most;
@@ -364,6 +407,8 @@ static void told_life(struct bhb_monitor *m, const struct bhb_told *t)
 
 	if (t->what == BHB_FORKED && !find(m, (uint32_t)t->key.addr)) {
 		add(m, (uint32_t)t->key.addr);
+	} else if (t->what == BHB_MADE && p) {
+		p->next_ns = bhb_mono_ns();
 	} else if (t->what == BHB_EXECUTED && p && t->ns > p->looked_ns) {
 		if (p->begun)
 			m->sink.ends(m->sink.arg, p->pid);

@@ -11,8 +11,8 @@
 #ifndef BHB_MONITOR_H
 #define BHB_MONITOR_H
 
-#include "attach.h"
 #include "monitor_map.h"
+#include "recipes.h"
 
 struct bhb_monitor_options {
 	bool everybody;
@@ -28,6 +28,8 @@ struct bhb_monitor_sink {
 	/* Probes of the process are attached; and it has exited. */
 	void (*begins)(void *arg, uint32_t tgid);
 	void (*ends)(void *arg, uint32_t tgid);
+	/* As in capture.h, now and then; without options.everybody. */
+	int (*look)(void *arg, uint32_t tgid, char why[BHB_WHY]);
 	void *arg;
 };
 
@@ -44,6 +46,11 @@ struct bhb_monitor *bhb_monitor_open(const struct bhb_monitor_options *o, const 
 /* Follows PID, which may have nothing to attach to so far; no options.everybody. 0, or -errno as
  * bhb_attach(). */
 int bhb_monitor_follow(struct bhb_monitor *m, uint32_t pid, char why[BHB_WHY]);
+
+/* Probes at functions of a process. As bhb_recipes_attach(), bhb_recipes_know() and bhb_recipes_any(). */
+int bhb_monitor_probe(struct bhb_monitor *m, uint32_t pid, const struct bhb_probe *probes, size_t n, char why[BHB_WHY]);
+int bhb_monitor_know(struct bhb_monitor *m, uint32_t pid, uint64_t callback);
+bool bhb_monitor_probed(const struct bhb_monitor *m, uint32_t pid);
 
 /* What there is to tell goes to the sink; new processes and files are attached to. 0, or -errno: the
  * last attach that failed, and WHY. */

@@ -24,6 +24,7 @@ struct bhb_monitor {
 	struct bhb_monitor_sink sink;
 	struct bhb_monitor_bpf *skel;
 	struct bhb_attached *attached;
+	struct bhb_recipes *recipes;
 	struct ring_buffer *ring;
 	struct bpf_link *looks;
 	int epoll, timer, stats;

@@ -38,7 +38,7 @@ struct link_create {
 };
 
 int bhb_multi_create(int program, const char *path, uint32_t pid, uint32_t n, const uint64_t *offsets,
-		     const uint64_t *counters, const uint64_t *cookies)
+		     const uint64_t *counters, const uint64_t *cookies, bool at_return)
 {
 	struct link_create attr;
 
@@ -50,6 +50,7 @@ int bhb_multi_create(int program, const char *path, uint32_t pid, uint32_t n, co
 	attr.uprobe_multi.ref_ctr_offsets = (uintptr_t)counters;
 	attr.uprobe_multi.cookies = (uintptr_t)cookies;
 	attr.uprobe_multi.cnt = n;
+	attr.uprobe_multi.flags = at_return; /* BPF_F_UPROBE_MULTI_RETURN */
 	attr.uprobe_multi.pid = pid;
 	const long fd = syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
 	return fd < 0 ? -errno : (int)fd;
@@ -93,7 +94,7 @@ int bhb_multi_link(struct bhb_specs *s, const struct bpf_program *program, const
 		cookies[found++] = (uint64_t)number;
 	}
 	if (!rc)
-		rc = bhb_multi_create(bpf_program__fd(program), path, pid, found, offsets, counters, cookies);
+		rc = bhb_multi_create(bpf_program__fd(program), path, pid, found, offsets, counters, cookies, false);
 	free(offsets);
 	return rc;
 }

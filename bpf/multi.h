@@ -44,9 +44,9 @@ struct bhb_specs {
 int bhb_multi_link(struct bhb_specs *s, const struct bpf_program *program, const char *path, uint32_t pid,
 		   const struct bhb_site *sites, size_t n, unsigned event);
 
-/* bpf(BPF_LINK_CREATE), for what bhb_multi_link() and feature.c ask of it. A descriptor or -errno. */
+/* bpf(BPF_LINK_CREATE), for what bhb_multi_link(), recipes.c and feature.c ask of it. A descriptor or -errno. */
 int bhb_multi_create(int program, const char *path, uint32_t pid, uint32_t n, const uint64_t *offsets,
-		     const uint64_t *counters, const uint64_t *cookies);
+		     const uint64_t *counters, const uint64_t *cookies, bool at_return);
 
 /* Closes those of N descriptors that are not negative, in parallel as far as there are threads to be
  * had; returns when the kernel has removed them. Thread-safe. */

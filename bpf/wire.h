@@ -22,8 +22,11 @@ enum bhb_target {
  */
 struct bhb_wire {
 	struct bhp_record r;
-	uint32_t tid, tgid;
+	uint32_t tid, tgid; /* TGID: and BHB_IN_NS */
 };
+
+/* An event by a recipe (recipe.h): its time, and the beginning of an execution, are in ns, too. More than PID_MAX_LIMIT. */
+#define BHB_IN_NS UINT32_C(0x80000000)
 
 struct bhb_wire_text {
 	struct bhb_wire w;
@@ -36,7 +39,8 @@ enum bhb_life {
 	BHB_EXECUTED,      /* tgid executes another program; when it is gated, it is stopped */
 	BHB_EXITED,        /* tgid's last thread is gone */
 	BHB_MAPPED,        /* tgid has mapped a file to be executed; when it is gated, it is stopped */
-	BHB_HEADLESS       /* tgid's main thread is gone while others go on */
+	BHB_HEADLESS,      /* tgid's main thread is gone while others go on */
+	BHB_MADE           /* tgid makes a bottom half whose function has no probes; when it is gated, it is stopped */
 };
 
 /* One a processor. */
@@ -48,11 +52,11 @@ struct bhb_counts {
 };
 
 /* What is recorded of a system call, by its number. */
-enum { BHB_CALLS_MAX = 512 };
+enum { BHB_CALLS_MAX = 512, BHB_READ_MORE = 1024 /* the buffer that libuv has for it */ };
 enum bhb_shape {
 	BHB_SHAPE_NONE,
-	BHB_SHAPE_READ,     /* fd, buffer, 8: an eventfd, perhaps */
-	BHB_SHAPE_WRITE,    /* the same */
+	BHB_SHAPE_READ,     /* fd, buffer, 8 or BHB_READ_MORE: an eventfd, perhaps */
+	BHB_SHAPE_WRITE,    /* fd, buffer, 8: the same */
 	BHB_SHAPE_POLL_MS3, /* third argument: ms (poll) */
 	BHB_SHAPE_POLL_TS3, /* third argument: timespec (ppoll) */
 	BHB_SHAPE_EPOLL_MS, /* fourth argument: ms (epoll_wait, epoll_pwait) */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bhtrace.h"
+#include "foreign_probes.h"
 #include "options.h"
 #include "record.h"
 #include "render.h"
@@ -20,12 +21,14 @@ static const char help[] = "Usage: bhtrace record -o DIR [OPTION]... -p PID\n"
 			   "  -o, --output=DIR    the directory to write, which must not exist\n"
 			   "      --via=RECORDER  flight: the process's own flight recorder, read from outside\n"
 			   "                      (the default); lttng: LTTng-UST; bpf: probes in the process, and\n"
-			   "                      what the kernel did for it; of the processes it starts, too\n"
+			   "                      what the kernel did for it; of the processes it starts, too;\n"
+			   "                      also of libuv, QEMU, GLib, libevent that were never instrumented\n"
 			   "      --for=DUR       end after that time (10s, 2m, 1h)\n"
 			   "      --snapshot      keep nothing until Ctrl-C, SIGUSR1 or a hang, then what there is\n"
 			   "      --to=URL        with --via=lttng, instead of -o: send it to a relayd, net://HOST\n"
 			   "      --all           with --via=bpf: every process that uses an instrumented file\n"
 			   "      --begins        with --via=bpf: probes before callbacks, too, which may hide a race\n"
+			   "      --adapter=FILE  with --via=bpf: also loops that FILE describes (docs/adapters.md)\n"
 			   "      --no-kernel     with --via=bpf: no events of the scheduler and of system calls\n"
 			   "      --json          print JSON, schema bhtrace.record-result/1\n"
 			   "  -h, --help          this text\n\n"
@@ -41,6 +44,14 @@ static const char after[] =
 	"loop that runs free";
 static const char before[] = "with --begins some stand before a racing pair (docs/placement.md), where 0.08 to 0.004 "
 			     "times as many wakeups were measured to be lost: that none is lost proves nothing";
+
+static const char inside[] =
+	FOREIGN_EFFECT ". What was seen of the flag at an entry may differ from what the function saw";
+
+static const char *effect(const struct record_probes *p)
+{
+	return p->modules[0] ? inside : p->begins ? before : after;
+}
 
 double record_cost_ns(const struct record_probes *p)
 {
@@ -74,6 +85,20 @@ static void print_cost(const struct record_probes *p)
 	printf(".\n");
 }
 
+/* Of those that the adapters know. */
+static void print_functions(const struct record_probes *p)
+{
+	char modules[2 * sizeof(p->modules)];
+
+	if (!p->modules[0])
+		return;
+	printf("%u of them are at functions of %s; %u at returns, hit %" PRIu64
+	       " times. Such a hit, and one at an instruction that the kernel cannot emulate, costs more: 9 to 13 us "
+	       "where "
+	       "that was measured.\n",
+	       p->functions, bht_escape(modules, sizeof(modules), p->modules), p->returns, p->return_hits);
+}
+
 static void print_probes(const struct record_probes *p)
 {
 	printf("%u probes in %u file%s, attached in %.0f ms, were hit %" PRIu64 " times, and %" PRIu64
@@ -83,17 +108,22 @@ static void print_probes(const struct record_probes *p)
 		printf(" (%u of them)", p->bystanders);
 	printf(".\n");
 	print_cost(p);
-	printf("Probe effect: %s.\n", p->begins ? before : after);
+	print_functions(p);
+	printf("Probe effect: %s.\n", effect(p));
 }
 
 static json_t *probes_json(const struct record_probes *p)
 {
-	return json_pack("{s:i, s:i, s:i, s:f, s:I, s:I, s:i, s:f, s:f, s:f, s:I, s:f, s:b, s:s}", "processes",
-			 (int)p->processes, "files", (int)p->files, "links", (int)p->links, "attach_ms", p->attach_ms,
-			 "hits", (json_int_t)p->hits, "strange_hits", (json_int_t)p->strange, "bystanders",
-			 (int)p->bystanders, "trap_ns", p->trap_ns, "program_ns", p->program_ns, "cost_ns",
-			 record_cost_ns(p), "cpu_ns", (json_int_t)p->cpu_ns, "cpu_share", record_cost_share(p),
-			 "begins", p->begins, "effect", p->begins ? before : after);
+	char modules[2 * sizeof(p->modules)];
+
+	return json_pack("{s:i, s:i, s:i, s:f, s:I, s:I, s:i, s:f, s:f, s:f, s:I, s:f, s:b, s:i, s:i, s:I, s:s, s:s}",
+			 "processes", (int)p->processes, "files", (int)p->files, "links", (int)p->links, "attach_ms",
+			 p->attach_ms, "hits", (json_int_t)p->hits, "strange_hits", (json_int_t)p->strange,
+			 "bystanders", (int)p->bystanders, "trap_ns", p->trap_ns, "program_ns", p->program_ns,
+			 "cost_ns", record_cost_ns(p), "cpu_ns", (json_int_t)p->cpu_ns, "cpu_share",
+			 record_cost_share(p), "begins", p->begins, "functions", (int)p->functions, "returns",
+			 (int)p->returns, "return_hits", (json_int_t)p->return_hits, "modules",
+			 bht_escape(modules, sizeof(modules), p->modules), "effect", effect(p));
 }
 
 /* --- the last words ------------------------------------------------------------------ */
@@ -203,6 +233,7 @@ int cmd_record(int argc, char **argv)
 		{ OPT_FLAG, 0, "begins", &q.begins },
 		{ OPT_FLAG, 0, "no-kernel", &q.no_kernel },
 		{ OPT_FLAG, 0, "json", &q.json },
+		{ OPT_ADAPTER, 0, "adapter", NULL },
 		{ OPT_COMMAND, 0, NULL, &q.command },
 		{ .kind = OPT_END },
 	};

@@ -13,6 +13,7 @@
 
 #include "bhtrace.h"
 #include "clock.h"
+#include "foreign_probes.h"
 #include "options.h"
 #include "record.h"
 #include "render.h"
@@ -33,6 +34,7 @@ static const char help[] = "Usage: bhtrace watch [OPTION]... -p PID\n"
 			   "      --for=DUR       end after that time (10s, 2m, 1h)\n"
 			   "      --interval=DUR  between two tables (default: 1s)\n"
 			   "      --overdue=DUR   what waits for longer is looked at (default: 500ms)\n"
+			   "      --adapter=FILE  also loops that FILE describes (docs/adapters.md)\n"
 			   "      --plain         lines of text; the default when stdout is no terminal\n"
 			   "      --json          one JSON object a line, schema bhtrace.watch/1\n"
 			   "      --metrics=FILE  write OpenMetrics text there, every interval\n"
@@ -49,12 +51,13 @@ struct watch {
 	const struct watch_options *o;
 	const struct watch_output *out;
 	struct bhb_monitor *monitor;
+	struct foreign *foreign;
 	struct watch_hangs *hangs;
 	struct record_target target;
 	struct watch_view view;
 	int signals;
 	uint64_t began_ns, shown_ns;
-	bool metrics_failed;
+	bool metrics_failed, effect_said;
 };
 
 /* --- what is told ------------------------------------------------------------------------- */
@@ -94,6 +97,29 @@ static void on_ends(void *arg, uint32_t pid)
 	const struct watch *w = arg;
 
 	watch_ends(w->hangs, pid);
+	foreign_forget(w->foreign, pid);
+}
+
+/* --- loops that were never instrumented ------------------------------------------------------ */
+
+static int probe(void *arg, uint32_t pid, const struct bhb_probe *probes, size_t n, char why[BHB_WHY])
+{
+	return bhb_monitor_probe(((struct watch *)arg)->monitor, pid, probes, n, why);
+}
+
+static int know(void *arg, uint32_t pid, uint64_t callback)
+{
+	return bhb_monitor_know(((struct watch *)arg)->monitor, pid, callback);
+}
+
+static bool is_probed(const void *arg, uint32_t pid)
+{
+	return bhb_monitor_probed(((const struct watch *)arg)->monitor, pid);
+}
+
+static int on_look(void *arg, uint32_t pid, char why[BHB_WHY])
+{
+	return foreign_look(((struct watch *)arg)->foreign, pid, why);
 }
 
 /* --- opening -------------------------------------------------------------------------------- */
@@ -101,10 +127,12 @@ static void on_ends(void *arg, uint32_t pid)
 static int open_monitor(struct watch *w)
 {
 	const struct bhb_monitor_options o = { .everybody = w->o->all, .overdue_ns = w->o->overdue_ns };
-	const struct bhb_monitor_sink sink = { on_overdue, on_begins, on_ends, w };
-	char why[BHB_WHY];
+	const struct bhb_monitor_sink sink = { on_overdue, on_begins, on_ends, on_look, w };
+	const struct foreign_ops ops = { probe, know, is_probed, .calls = false };
+	char why[BHB_WHY] = "";
 
-	w->monitor = bhb_monitor_open(&o, &sink, why);
+	w->foreign = foreign_new(&ops, w, &(struct foreign_sink){ .arg = NULL });
+	w->monitor = w->foreign ? bhb_monitor_open(&o, &sink, why) : NULL;
 	if (w->monitor)
 		return EXIT_HEALTHY;
 	const int error = errno;
@@ -232,6 +260,18 @@ static int until_ms(uint64_t ns)
 	return ns > now ? (int)((ns - now) / MS) + 1 : 0;
 }
 
+/* Once, when there are such loops. */
+static void say_effect(struct watch *w)
+{
+	char sentence[1200];
+
+	if (w->effect_said || !foreign_modules(w->foreign)[0])
+		return;
+	snprintf(sentence, sizeof(sentence), "probes at functions of %s: " FOREIGN_EFFECT, foreign_modules(w->foreign));
+	said(w, sentence);
+	w->effect_said = true;
+}
+
 static void watch(struct watch *w)
 {
 	char why[BHB_WHY], before[BHB_WHY] = "";
@@ -241,6 +281,7 @@ static void watch(struct watch *w)
 			said(w, why);
 			memcpy(before, why, sizeof(before));
 		}
+		say_effect(w);
 		int ms = watch_hangs_round(w->hangs);
 		if (bht_mono_ns() >= w->shown_ns + w->o->interval_ns) {
 			w->shown_ns = bht_mono_ns();
@@ -335,6 +376,7 @@ int cmd_watch(int argc, char **argv)
 		{ OPT_STRING, 0, "metrics", &o.metrics },
 		{ OPT_STRING, 0, "on-hang", &o.on_hang },
 		{ OPT_COLOR, 0, "color", &o.color },
+		{ OPT_ADAPTER, 0, "adapter", NULL },
 		{ OPT_COMMAND, 0, NULL, &o.command },
 		{ .kind = OPT_END },
 	};
@@ -355,6 +397,7 @@ int cmd_watch(int argc, char **argv)
 	watch_hangs_free(w.hangs);
 	watch_view_free(&w.view);
 	bhb_monitor_close(w.monitor);
+	foreign_free(w.foreign);
 	record_target_close(&w.target);
 	if (w.signals >= 0)
 		close(w.signals);

@@ -30,6 +30,10 @@ struct record_probes {
 	double trap_ns, program_ns; /* of a hit, on this machine; 0: not measured, not counted by the kernel */
 	uint64_t cpu_ns;            /* CPU time of the processes while they were recorded; 0: not known */
 	bool begins;
+	/* At functions of loops that were never instrumented. */
+	unsigned functions, returns; /* probes; those at returns */
+	uint64_t return_hits;
+	char modules[600]; /* "libuv in /usr/bin/node"; "" when there are none */
 };
 
 /* Nanoseconds that a hit costs besides its program, and the share of the CPU time; 0: not known. */

@@ -19,6 +19,7 @@
 
 #include "bhtrace.h"
 #include "clock.h"
+#include "foreign_probes.h"
 #include "patient.h"
 #include "privileges.h"
 #include "record_processes.h"
@@ -27,8 +28,9 @@
 #include "snapshot.h"
 #include "trap.h"
 
-/* How long the clock is watched; and how long what the evidence may know is waited for. */
-enum { CLOCK_MS = 50, CATCH_UP_MS = 3000 };
+/* How long the clock is watched; how long what the evidence may know is waited for; and how long an event of
+ * foreign_probes.h may wait for what explains it. */
+enum { CLOCK_MS = 50, CATCH_UP_MS = 3000, HELD_MS = 100 };
 
 /* Programs and probes for what comes later; the memory of other users' processes; their
  * files; to let them go on that were stopped until their probes were there. */
@@ -47,7 +49,9 @@ struct bpf {
 	struct record_target target;
 	struct processes processes;
 	struct bhb_capture *capture;
-	unsigned unseen; /* processes without evidence */
+	struct foreign *foreign;
+	struct bhb_sink below; /* of the processes */
+	unsigned unseen;       /* processes without evidence */
 	double trap_ns;
 	struct bhb_attach_stats attached; /* the most there were */
 	bool failed;                      /* a process could not be attached to, which was said */
@@ -105,6 +109,69 @@ static double ticks_per_ns(void)
 	return bht_clock_rate(&from, &to, 1);
 }
 
+/* --- loops that were never instrumented --------------------------------------------- */
+
+static int probe(void *bpf, uint32_t pid, const struct bhb_probe *probes, size_t n, char why[BHB_WHY])
+{
+	return bhb_capture_probe(((struct bpf *)bpf)->capture, pid, probes, n, why);
+}
+
+static int know(void *bpf, uint32_t pid, uint64_t callback)
+{
+	return bhb_capture_know(((struct bpf *)bpf)->capture, pid, callback);
+}
+
+static bool is_probed(const void *bpf, uint32_t pid)
+{
+	return bhb_capture_probed(((const struct bpf *)bpf)->capture, pid);
+}
+
+static int look(void *bpf, uint32_t pid, char why[BHB_WHY])
+{
+	return foreign_look(((struct bpf *)bpf)->foreign, pid, why);
+}
+
+static void on_event(void *bpf, uint32_t tgid, uint32_t tid, bool kernel, const struct bhp_record *r, const char *text)
+{
+	foreign_event(((struct bpf *)bpf)->foreign, tgid, tid, kernel, r, text);
+}
+
+static void on_lost(void *bpf, uint64_t time, uint64_t count)
+{
+	const struct bpf *f = bpf;
+
+	f->below.lost(f->below.arg, time, count);
+}
+
+static void on_begins(void *bpf, uint32_t tgid, uint64_t time, bool whole)
+{
+	const struct bpf *f = bpf;
+
+	f->below.begins(f->below.arg, tgid, time, whole);
+}
+
+static void on_ends(void *bpf, uint32_t tgid, uint64_t time)
+{
+	const struct bpf *f = bpf;
+
+	foreign_forget(f->foreign, tgid);
+	f->below.ends(f->below.arg, tgid, time);
+}
+
+/* Callbacks that were met for the first time: what they did until they had probes is missing. */
+static void attach_due(struct bpf *f)
+{
+	uint32_t pid;
+
+	while ((pid = foreign_due(f->foreign))) {
+		const int rc = foreign_look(f->foreign, pid, f->why);
+		if (rc > 0)
+			on_lost(f, bhp_clock(), 1);
+		else if (rc < 0)
+			foreign_forget(f->foreign, pid);
+	}
+}
+
 /* --- opening -------------------------------------------------------------------------- */
 
 /* The kernel's programs see the numbers of the initial namespace, and /proc has others. */
@@ -118,13 +185,18 @@ static bool initial_pids(void)
 static int open_capture(struct bpf *f)
 {
 	const struct record_request *q = f->q;
-	const struct bhb_sink sink = processes_sink(&f->processes);
+	const struct foreign_ops ops = { probe, know, is_probed, .calls = !q->no_kernel };
+	const struct bhb_sink sink = { on_event, on_lost, on_begins, on_ends, look, f };
 	const struct bhb_options options = { .everybody = q->all,
 					     .begins = q->begins,
 					     .kernel = !q->no_kernel,
 					     .gated = q->command != NULL,
 					     .ticks_per_ns = f->processes.ticks_per_ns };
 
+	f->below = processes_sink(&f->processes);
+	f->foreign = foreign_new(&ops, f, &(struct foreign_sink){ f->below.event, f->below.arg });
+	if (!f->foreign)
+		return refuse("", ENOMEM);
 	if (!initial_pids())
 		return refuse("this is a PID namespace of its own, in which the kernel's process numbers mean nothing: "
 			      "record from the initial one (nsenter -t 1 -p)",
@@ -196,13 +268,22 @@ static void show(const struct bpf *f, const struct bhb_capture_stats *stats)
 		    count.bytes / 1024);
 }
 
+/* Until when all was told, HELD_MS at most before UNTIL. */
+static uint64_t told_until(struct bpf *f, uint64_t until)
+{
+	const uint64_t held = (uint64_t)(HELD_MS * 1e6 * f->processes.ticks_per_ns);
+
+	return foreign_flush(f->foreign, until > held ? until - held : 0, until);
+}
+
 static int turn(void *bpf)
 {
 	struct bpf *f = bpf;
 	const int rc = bhb_capture_round(f->capture, f->why);
 	const struct bhb_capture_stats stats = bhb_capture_stats(f->capture);
 
-	processes_flush(&f->processes, stats.until);
+	attach_due(f);
+	processes_flush(&f->processes, told_until(f, stats.until));
 	if (rc && !f->failed)
 		say(0, "%s; recording goes on without it", f->why[0] ? f->why : strerror(-rc));
 	f->failed |= rc != 0;
@@ -284,22 +365,40 @@ static uint64_t cpu_ns(const struct bpf *f)
 	return exact > seen ? exact : seen;
 }
 
+static void explain_functions(struct bpf *f, const struct bhb_recipes_stats *s)
+{
+	if (s->silent[0])
+		record_note(f->result,
+			    "Never entered while their neighbours were, so probably inlined, or not used: %.300s.",
+			    s->silent);
+	if (s->impossible[0])
+		record_note(f->result, "The kernel can put no probe at %.200s: what they did is not in it.",
+			    s->impossible);
+}
+
 static void report_probes(struct bpf *f, const struct bhb_capture_stats *stats)
 {
+	const struct bhb_recipes_stats functions = bhb_capture_recipes(f->capture);
+
+	explain_functions(f, &functions);
 	f->result->probed = true;
 	f->result->probes = (struct record_probes){
 		.processes = f->processes.n,
-		.files = f->attached.files,
-		.links = f->attached.links,
+		.files = f->attached.files + functions.files,
+		.links = f->attached.links + functions.probes,
 		.bystanders = f->attached.bystanders,
 		.hits = stats->hits,
 		.strange = stats->strange,
-		.attach_ms = (double)stats->attach.attach_ns / 1e6,
+		.attach_ms = (double)(stats->attach.attach_ns + functions.attach_ns) / 1e6,
 		.trap_ns = f->trap_ns,
 		.program_ns = stats->bpf_runs ? (double)stats->bpf_ns / (double)stats->bpf_runs : 0,
 		.cpu_ns = cpu_ns(f),
 		.begins = f->q->begins,
+		.functions = functions.probes,
+		.returns = functions.returns,
+		.return_hits = functions.hits_at_return,
 	};
+	snprintf(f->result->probes.modules, sizeof(f->result->probes.modules), "%s", foreign_modules(f->foreign));
 }
 
 static int close_all(struct bpf *f)
@@ -308,6 +407,7 @@ static int close_all(struct bpf *f)
 	struct record_result *r = f->result;
 
 	record_unshow();
+	foreign_flush(f->foreign, UINT64_MAX, stats.until);
 	processes_close(&f->processes, stats.until);
 	if (!f->processes.n)
 		return say(EXIT_BAD_INPUT, "nothing was recorded, no process hit a probe: %s",
@@ -343,6 +443,7 @@ int record_bpf(const struct record_request *q, struct record_result *result)
 	result->cpu_share = ((double)cpu.tv_sec * 1e9 + (double)cpu.tv_nsec) / (double)(bht_mono_ns() - f.began_ns);
 	processes_close(&f.processes, 0);
 	bhb_capture_close(f.capture);
+	foreign_free(f.foreign);
 	record_target_close(&f.target);
 	rmdir(q->dir); /* as far as there is nothing in it */
 	return code;
