@@ -36,8 +36,12 @@ static bool turned(const struct bht_evidence *ev, const struct bht_loop *first, 
 		return true;
 	if (last->traits & BHT_TRAIT_CANNOT_TURN && moved(ev, first, last, thread))
 		return true;
+	/* Of a foreign loop it may also mean that this look could not follow the thread's calls. */
+	if (last->traits & BHT_TRAIT_FOREIGN && first->where == BHP_DISPATCH)
+		return false;
 	/* One turn that runs many callbacks makes progress too. */
-	return in_callback(last) && (first->where != last->where || first->current_since != last->current_since);
+	return in_callback(last) && (first->where != last->where || first->current_since != last->current_since ||
+				     (first->current && last->current && first->current != last->current));
 }
 
 /* Ring files know where the loop was, and whether its thread had exited. */
