@@ -98,13 +98,24 @@ $(OUT)/libbh-lttng.so.$(VERSION): $(OUT)/obj/pic/probes/lttng/provider.o probes/
 $(OUT)/$(LTTNG_SO): $(OUT)/libbh-lttng.so.$(VERSION)
 	$(Q)ln -sf $(<F) $@
 
+# bhtrace run preloads it: the recorder between a program and its libuv. The kit comes
+# first, for its fork handlers.
+UV_SO  := libbh-uv.so.0
+UV_OBJ := $(call obj,pic,$(wildcard probes/uv/*.c))
+$(OUT)/libbh-uv.so.$(VERSION): $(KIT_OBJ) $(UV_OBJ) probes/uv/uv.map
+	$(call say,LINK,$@)$(CC) -shared -pthread -Wl,-soname,$(UV_SO) -Wl,--version-script=probes/uv/uv.map \
+		-Wl,-z,nodelete -Wl,-z,defs $(ALL_LDFLAGS) $(KIT_OBJ) $(UV_OBJ) -ldl -o $@
+
+$(OUT)/$(UV_SO): $(OUT)/libbh-uv.so.$(VERSION)
+	$(Q)ln -sf $(<F) $@
+
 # Always: PREFIX may be another one when it is installed.
 .PHONY: FORCE
 $(OUT)/libbh.pc: lib/libbh.pc.in FORCE
 	@mkdir -p $(@D)
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
 
-LIBBH := $(OUT)/$(SO) $(OUT)/libbh.so $(OUT)/libbh.a $(OUT)/libbh.pc $(OUT)/$(LTTNG_SO)
+LIBBH := $(OUT)/$(SO) $(OUT)/libbh.so $(OUT)/libbh.a $(OUT)/libbh.pc $(OUT)/$(LTTNG_SO) $(OUT)/$(UV_SO)
 
 # --- eBPF --------------------------------------------------------------------
 
@@ -137,6 +148,9 @@ install: $(LIBBH) $(OUT)/bhtrace
 	install -m 644 $(OUT)/libbh.so.$(VERSION) $(OUT)/libbh.a $(DESTDIR)$(LIBDIR)/
 	install -m 755 $(OUT)/libbh-lttng.so.$(VERSION) $(DESTDIR)$(LIBDIR)/
 	ln -sf libbh-lttng.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(LTTNG_SO)
+	install -m 755 $(OUT)/libbh-uv.so.$(VERSION) $(DESTDIR)$(LIBDIR)/
+	ln -sf libbh-uv.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(UV_SO)
+	install -m 644 probes/uv/bh-uv.h $(DESTDIR)$(PREFIX)/include/
 	ln -sf libbh.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SO)
 	ln -sf $(SO) $(DESTDIR)$(LIBDIR)/libbh.so
 	install -m 644 $(OUT)/libbh.pc $(DESTDIR)$(LIBDIR)/pkgconfig/

@@ -2,6 +2,8 @@
 # What is tested, and with what. Included by the top-level Makefile.
 
 .PHONY: check soak aarch64 unit e2e sanitizers demo deps
+# Stock libuv in a program of ours that really loses wakeups.
+FOREIGN_UV := $(shell $(PKG_CONFIG) --exists libuv && echo $(OUT)/foreign/uv-race)
 -include tests/museum/museum.mk
 -include tests/bench/bench.mk
 include tests/accuracy.mk tests/storm/storm.mk tests/fuzz/fuzz.mk
@@ -28,7 +30,11 @@ unit: $(UNIT)
 
 E2E := $(sort $(wildcard tests/e2e/*.sh))
 
-e2e: all museum storm-programs
+$(OUT)/foreign/uv-race: $(OUT)/obj/exe/tests/foreign/uv-race.o
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) $< $(shell $(PKG_CONFIG) --libs libuv) -lpthread -o $@
+
+e2e: all museum storm-programs $(FOREIGN_UV)
 	$(Q)OUT=$(abspath $(OUT)) BHTRACE=$(abspath $(OUT))/bhtrace tests/run $(E2E)
 
 # The timeline page in a headless browser; screenshots and figures stay in OUT/browser.

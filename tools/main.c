@@ -16,6 +16,7 @@ static const struct {
 	{ "snapshot", cmd_snapshot, "keep all evidence of a live process for later" },
 	{ "record", cmd_record, "keep the events of a process, or of several, while they run" },
 	{ "watch", cmd_watch, "keep an eye on processes in production: only what is overdue is told" },
+	{ "run", cmd_run, "run a program with the recorder in its libuv" },
 	{ "report", cmd_report, "measure the wakeup gaps of a recording: how long, and what they consist of" },
 	{ "timeline", cmd_timeline, "draw a recording: a page for the browser, or JSON for a trace viewer" },
 	{ "rescue", cmd_rescue, "wake a loop whose notification was lost, and so test the diagnosis" },

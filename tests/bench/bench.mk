@@ -4,7 +4,7 @@
 # could not be measured fails the build. Included by tests/tests.mk.
 
 BENCH_DIR := $(OUT)/bench
-BENCH     := recorder lttng ebpf placement freerun overhead readcost analyze ctf babeltrace peers
+BENCH     := recorder lttng ebpf placement freerun $(if $(FOREIGN_UV),uvrun) overhead readcost analyze ctf babeltrace peers
 
 # What is not installed is left out, and its rows say so. Looked for only when
 # this make builds the benchmarks.
@@ -53,6 +53,7 @@ $(BENCH_DIR)/peers: BENCH_LIBS = $(if $(strip $(BENCH_PKG)),$(shell $(PKG_CONFIG
 
 BENCH_ARGS_freerun  = $(OUT)/museum/flag-race
 BENCH_ARGS_lttng    = $(abspath $(OUT))/$(LTTNG_SO)
+BENCH_ARGS_uvrun    = $(OUT)/bhtrace $(FOREIGN_UV)
 BENCH_ARGS_overhead = $(OUT)/bhtrace
 BENCH_ARGS_readcost = $(OUT)/bhtrace $(BENCH_DIR)/target
 
@@ -60,6 +61,6 @@ BENCH_ARGS_readcost = $(OUT)/bhtrace $(BENCH_DIR)/target
 bench: deps
 	$(Q)$(MAKE) --no-print-directory bench-run
 
-bench-run: all museum $(BENCH:%=$(BENCH_DIR)/%) $(BENCH_DIR)/target $(BENCH_DIR)/collect
+bench-run: all museum $(FOREIGN_UV) $(BENCH:%=$(BENCH_DIR)/%) $(BENCH_DIR)/target $(BENCH_DIR)/collect
 	$(Q)$(foreach b,$(BENCH),printf '  %-7s %s\n' BENCH $(b) && $(BENCH_DIR)/$(b) $(BENCH_ARGS_$(b)) > $(BENCH_DIR)/$(b).rows &&) \
 		$(BENCH_DIR)/collect $(OUT)/bench.json $(BENCH:%=$(BENCH_DIR)/%.rows)
