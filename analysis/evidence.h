@@ -20,12 +20,12 @@
 
 /* What the protocol of a loop that was never instrumented is like; 0 of one of libbh's. */
 enum bht_trait {
-	BHT_TRAIT_FOREIGN = 1,        /* seen through an adapter: analysis/foreign/ */
-	BHT_TRAIT_COALESCES = 2,      /* a schedule that sees the flag set does nothing */
-	BHT_TRAIT_LISTS_PENDING = 4,  /* only scheduled bottom halves are listed */
-	BHT_TRAIT_FLAG_UNKNOWN = 8,   /* its bottom halves have no flag that could be read */
-	BHT_TRAIT_CANNOT_TURN = 16,   /* its iteration is not known: it is always 0 */
-	BHT_TRAIT_ASKS = 32           /* schedulers notify only when notify_me is set */
+	BHT_TRAIT_FOREIGN = 1,       /* seen through an adapter: analysis/foreign/ */
+	BHT_TRAIT_COALESCES = 2,     /* a schedule that sees the flag set does nothing */
+	BHT_TRAIT_LISTS_PENDING = 4, /* only scheduled bottom halves are listed */
+	BHT_TRAIT_FLAG_UNKNOWN = 8,  /* its bottom halves have no flag that could be read */
+	BHT_TRAIT_CANNOT_TURN = 16,  /* its iteration is not known: it is always 0 */
+	BHT_TRAIT_ASKS = 32          /* schedulers notify only when notify_me is set */
 };
 
 struct bht_loop {

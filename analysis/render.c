@@ -209,7 +209,9 @@ static void adapter_words(char *dst, size_t size, const struct bht_evidence *ev)
 			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", n++ ? " and " : "",
 						 bht_escape(safe, sizeof(safe), s->loops[i].adapter));
 	}
-	snprintf(dst, size, n ? ", through the adapter%s %s" : "", n > 1 ? "s" : "", names);
+	*dst = '\0';
+	if (n)
+		snprintf(dst, size, ", through the adapter%s %s", n > 1 ? "s" : "", names);
 }
 
 void bht_evidence_words(char dst[BHT_SENTENCE], const struct bht_evidence *ev)
