@@ -12,6 +12,7 @@
 
 #define EMBED(name) \
 	__asm__(".pushsection .rodata\n" \
+		".globl bht_adapter_" #name ", bht_adapter_" #name "_end\n" \
 		"bht_adapter_" #name ":\n" \
 		".incbin \"probes/adapters/" #name ".adapter\"\n" \
 		"bht_adapter_" #name "_end:\n" \
