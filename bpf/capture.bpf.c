@@ -170,7 +170,8 @@ static __always_inline void hold(__u64 callback, __u32 tgid)
 		tell(BHB_MADE, tgid, 0, 0, bhb_target(tgid));
 }
 
-static __always_inline void carry_out(const struct bhb_recipe *r, const struct bhb_call *call, __u64 result, __u64 time)
+static __always_inline void bhb_carry_out(const struct bhb_recipe *r, const struct bhb_call *call, __u64 result,
+					  __u64 time)
 {
 	const __u64 id = bpf_get_current_pid_tgid();
 	const __u32 tgid = (__u32)(id >> 32) | BHB_IN_NS;
@@ -189,34 +190,6 @@ static __always_inline void carry_out(const struct bhb_recipe *r, const struct b
 	const __u64 callback = bhb_new_callback(r, &record);
 	if (cooked == BHB_EVENT && callback)
 		hold(callback, id >> 32);
-}
-
-SEC("uprobe")
-int entered(struct pt_regs *ctx)
-{
-	__u32 number;
-	const struct bhb_recipe *r = bhb_recipe(ctx, &number);
-
-	if (!r)
-		return 0;
-	const struct bhb_call call = bhb_called(ctx);
-	if (r->remember)
-		bhb_remember(ctx, r, &call);
-	if (r->event)
-		carry_out(r, &call, 0, call.time);
-	return 0;
-}
-
-SEC("uretprobe")
-int returned(struct pt_regs *ctx)
-{
-	struct bhb_call call;
-	__u32 number;
-	const struct bhb_recipe *r = bhb_recipe(ctx, &number);
-
-	if (r && bhb_recall(ctx, number, &call))
-		carry_out(r, &call, PT_REGS_RC(ctx), bpf_ktime_get_ns());
-	return 0;
 }
 
 /* --- scheduler --- */

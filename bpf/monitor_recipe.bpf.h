@@ -22,7 +22,8 @@ static __always_inline void made(const struct bhb_recipe *r, const struct bhp_re
 		tell(BHB_MADE, &key, bpf_ktime_get_ns());
 }
 
-static __always_inline void carry_out(const struct bhb_recipe *r, const struct bhb_call *c, __u64 result, __u64 time)
+static __always_inline void bhb_carry_out(const struct bhb_recipe *r, const struct bhb_call *c, __u64 result,
+					  __u64 time)
 {
 	struct bhp_record record;
 	const char *text;
@@ -69,34 +70,6 @@ static __always_inline void carry_out(const struct bhb_recipe *r, const struct b
 		on_wait_end(&a);
 		break;
 	}
-}
-
-SEC("uprobe")
-int entered(struct pt_regs *ctx)
-{
-	__u32 number;
-	const struct bhb_recipe *r = bhb_recipe(ctx, &number);
-
-	if (!r)
-		return 0;
-	const struct bhb_call call = bhb_called(ctx);
-	if (r->remember)
-		bhb_remember(ctx, r, &call);
-	if (r->event)
-		carry_out(r, &call, 0, call.time);
-	return 0;
-}
-
-SEC("uretprobe")
-int returned(struct pt_regs *ctx)
-{
-	struct bhb_call call;
-	__u32 number;
-	const struct bhb_recipe *r = bhb_recipe(ctx, &number);
-
-	if (r && bhb_recall(ctx, number, &call))
-		carry_out(r, &call, PT_REGS_RC(ctx), bpf_ktime_get_ns());
-	return 0;
 }
 
 #endif

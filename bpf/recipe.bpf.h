@@ -213,4 +213,38 @@ static __always_inline __u64 bhb_new_callback(const struct bhb_recipe *recipe, c
 	return recipe->held && recipe->event == BHP_ID_bh_new ? bhp_get_ARG(r) : 0;
 }
 
+/* --- the programs ----------------------------------------------------------------------- */
+
+/* What is done with RECIPE's event, at TIME; each object that includes this has its own. */
+static __always_inline void bhb_carry_out(const struct bhb_recipe *recipe, const struct bhb_call *call, __u64 result,
+					  __u64 time);
+
+SEC("uprobe")
+int entered(struct pt_regs *ctx)
+{
+	__u32 number;
+	const struct bhb_recipe *r = bhb_recipe(ctx, &number);
+
+	if (!r)
+		return 0;
+	const struct bhb_call call = bhb_called(ctx);
+	if (r->remember)
+		bhb_remember(ctx, r, &call);
+	if (r->event)
+		bhb_carry_out(r, &call, 0, call.time);
+	return 0;
+}
+
+SEC("uretprobe")
+int returned(struct pt_regs *ctx)
+{
+	struct bhb_call call;
+	__u32 number;
+	const struct bhb_recipe *r = bhb_recipe(ctx, &number);
+
+	if (r && bhb_recall(ctx, number, &call))
+		bhb_carry_out(r, &call, PT_REGS_RC(ctx), bpf_ktime_get_ns());
+	return 0;
+}
+
 #endif
