@@ -25,7 +25,8 @@ enum bht_trait {
 	BHT_TRAIT_LISTS_PENDING = 4, /* only scheduled bottom halves are listed */
 	BHT_TRAIT_FLAG_UNKNOWN = 8,  /* its bottom halves have no flag that could be read */
 	BHT_TRAIT_CANNOT_TURN = 16,  /* its iteration is not known: it is always 0 */
-	BHT_TRAIT_ASKS = 32          /* schedulers notify only when notify_me is set */
+	BHT_TRAIT_ASKS = 32,         /* schedulers notify only when notify_me is set */
+	BHT_TRAIT_NOTIFIES = 64      /* each schedule that sets the flag notifies */
 };
 
 struct bht_loop {

@@ -10,9 +10,9 @@
  * field, BHP_TEXT_MAX bytes padded with zeros, so such an event takes
  * BHP_GROUP_MAX records. Packets begin with a header and a context of whole
  * records; the context has the thread, and events_discarded says what is missing
- * before and in the packet. A packet is written at once when it is full, when the
- * thread changes or when it is flushed, so a recorder that dies loses only what
- * it had not written. A stream that was closed says so in its last packet, so a
+ * before and in the packet. No packet crosses a page of the file. They are
+ * written together, BHT_CTF_PACKET bytes or when they are flushed, so a recorder that dies
+ * loses only what it had not written, and leaves no half of a packet. A stream that was closed says so in its last packet, so a
  * reader knows which ones were not. docs/recordings.md has all of it.
  *
  * Format: Common Trace Format 1.8.3, https://diamon.org/ctf/v1.8.3/

@@ -95,8 +95,9 @@ static bool plausible(const struct stream *s, const struct bht_ctf_packet *p)
 {
 	const uint64_t size = p->packet_size, content = p->content_size;
 
-	return size % (8 * RECORD) == 0 && size >= 8 * HEADER && size <= 8 * BHT_CTF_PACKET && content <= size &&
-	       size - content < 8 * RECORD && p->events_before >= s->events && p->events_discarded >= s->discarded;
+	return size % (8 * RECORD) == 0 && size >= 8 * HEADER && size <= 8 * BHT_CTF_PACKET && content >= 8 * HEADER &&
+	       content <= size && size - content < 8 * BHT_CTF_PAGE && p->events_before >= s->events &&
+	       p->events_discarded >= s->discarded;
 }
 
 static bool check_sum(struct stream *s, const struct bht_ctf_packet *p)
@@ -200,7 +201,8 @@ static bool next_packet(struct stream *s)
 	}
 	tell_losses(s, &p);
 	s->body = s->at + HEADER;
-	s->end = s->at = s->at + p.packet_size / 8;
+	s->end = s->at + (p.content_size / 8 + RECORD - 1) / RECORD * RECORD;
+	s->at += p.packet_size / 8;
 	s->events = p.events_before + p.events;
 	s->discarded = p.events_discarded;
 	s->until = p.timestamp_end;

@@ -12,7 +12,9 @@
 #include "packet.h"
 #include "refuse.h"
 
-enum { PACKET = BHT_CTF_PACKET / sizeof(struct bhp_record), SYNCED_EACH = 8 /* streams */ };
+/* In records: a page, and what is written at once. */
+enum { PAGE = BHT_CTF_PAGE / sizeof(struct bhp_record), BUFFER = BHT_CTF_PACKET / sizeof(struct bhp_record) };
+enum { SYNCED_EACH = 8 /* streams */ };
 
 struct bht_ctf_writer {
 	int dir;
@@ -27,9 +29,9 @@ struct bht_ctf_writer {
 
 struct bht_ctf_stream {
 	struct bht_ctf_writer *w;
-	struct bht_ctf_packet p;      /* the packet at hand, */
-	struct bhp_record *record;    /* room for all of it, or NULL: there is none */
-	unsigned n;                   /* of the records */
+	struct bht_ctf_packet p;      /* the packet at hand, or the last one */
+	struct bhp_record *record;    /* room for packets that are not written yet, or NULL: there are none */
+	unsigned n, at;               /* of the records; where the packet at hand begins, n when there is none */
 	uint64_t offset;              /* in the file, behind what was written */
 	uint64_t last;                /* time */
 	uint64_t written, discarded;  /* events, as the file has them */
@@ -194,57 +196,73 @@ struct bht_ctf_stream *bht_ctf_add(struct bht_ctf_writer *w, struct bht_refusal 
 
 /* --- packets ------------------------------------------------------------------------ */
 
-/* Writes packet P, whose N records, room for the header included, are at RECORD. */
-static int write_packet(struct bht_ctf_stream *s, struct bht_ctf_packet *p, struct bhp_record *record, unsigned n)
+/* Records up to the end of the page; none when the packet at hand has reached it. */
+static unsigned room(const struct bht_ctf_stream *s)
 {
-	const size_t size = n * sizeof(*record);
+	const unsigned used = (unsigned)((s->offset / sizeof(*s->record) + s->n) % PAGE);
+
+	return used || s->at == s->n ? PAGE - used : 0;
+}
+
+/* The packet at hand is complete. The rest of a page that is too short for another one belongs to it. */
+static void seal(struct bht_ctf_stream *s)
+{
 	struct bht_ctf_sum sum;
 
-	p->packet_size = size * 8;
-	p->events_before = s->written;
-	sum = bht_ctf_sum_begin(p);
-	bht_ctf_sum(&sum, record + BHT_CTF_HEADER, n - BHT_CTF_HEADER);
-	p->checksum = bht_ctf_sum_end(&sum);
-	memcpy(record, p, sizeof(*p));
-	int fd = open_stream(s, 0);
-	if (fd < 0)
-		return fd;
-	int rc = write_all(fd, record, size, s->offset);
-	/* Half a packet is none; the next one takes its place. */
-	if (rc && ftruncate(fd, (off_t)s->offset))
-		rc = -errno;
-	if (close(fd) && !rc)
-		rc = -errno;
-	if (rc)
-		return rc;
-	s->offset += size;
-	s->written += p->events;
-	s->discarded = p->events_discarded;
-	s->w->count.bytes += size;
-	s->w->count.events += p->events;
+	if (s->at == s->n)
+		return;
+	if (room(s) < BHT_CTF_HEADER + BHP_GROUP_MAX) {
+		memset(s->record + s->n, 0, room(s) * sizeof(*s->record));
+		s->n += room(s);
+	}
+	s->p.packet_size = (s->n - s->at) * sizeof(*s->record) * 8;
+	sum = bht_ctf_sum_begin(&s->p);
+	bht_ctf_sum(&sum, s->record + s->at + BHT_CTF_HEADER, s->n - s->at - BHT_CTF_HEADER);
+	s->p.checksum = bht_ctf_sum_end(&sum);
+	memcpy(s->record + s->at, &s->p, sizeof(s->p));
+	s->at = s->n;
+}
+
+/* Begins a packet without events, at hand. */
+static void begin_packet(struct bht_ctf_stream *s, uint32_t tid, uint64_t time)
+{
+	const bool first = !s->n;
+
+	s->at = s->n;
+	s->n += BHT_CTF_HEADER;
+	s->p = (struct bht_ctf_packet){ .key = s->p.key,
+					.timestamp_begin = time,
+					.timestamp_end = time,
+					.content_size = sizeof(s->p) * 8,
+					.events_before = first ? s->written : s->p.events_before + s->p.events,
+					.events_discarded = first ? s->discarded : s->p.events_discarded,
+					.tid = tid };
+}
+
+/* The same in a buffer. Before it, one that tells of those that could not be written. */
+static int begin(struct bht_ctf_stream *s, uint32_t tid, uint64_t time)
+{
+	if (!s->record) {
+		s->n = s->at = 0;
+		s->record = malloc(BHT_CTF_PACKET);
+		if (!s->record) {
+			s->p = (struct bht_ctf_packet){ .key = s->p.key, .events_discarded = s->discarded, .tid = tid };
+			return -ENOMEM;
+		}
+		if (s->unsaid.events_discarded) {
+			begin_packet(s, s->unsaid.tid, time);
+			s->p.loss = s->unsaid.loss;
+			s->p.events_discarded += s->unsaid.events_discarded;
+			s->unsaid.events_discarded = 0;
+			seal(s);
+		}
+	}
+	begin_packet(s, tid, time);
 	return 0;
 }
 
-/* A packet without events, that tells of those that could not be written. */
-static int say_unsaid(struct bht_ctf_stream *s)
-{
-	struct bhp_record record[BHT_CTF_HEADER];
-	struct bht_ctf_packet p = s->unsaid;
-
-	p.key = s->p.key;
-	p.timestamp_begin = p.timestamp_end = s->p.timestamp_begin;
-	p.content_size = sizeof(p) * 8;
-	p.events_discarded += s->discarded;
-	int rc = write_packet(s, &p, record, BHT_CTF_HEADER);
-	if (!rc) {
-		/* What the packet at hand discards comes behind it. */
-		s->p.events_discarded += s->unsaid.events_discarded;
-		s->unsaid.events_discarded = 0;
-	}
-	return rc;
-}
-
-static void not_written(struct bht_ctf_stream *s, const struct bht_ctf_packet *p)
+/* BEFORE it so many were discarded. */
+static void not_written(struct bht_ctf_stream *s, const struct bht_ctf_packet *p, uint64_t before)
 {
 	struct bht_ctf_packet *u = &s->unsaid;
 
@@ -256,39 +274,59 @@ static void not_written(struct bht_ctf_stream *s, const struct bht_ctf_packet *p
 		u->tid = 0;
 	if (p->loss && !(p->loss & BHT_CTF_COUNTED))
 		u->loss = BHT_LOSS_DROPPED;
-	u->events_discarded += p->events_discarded - s->discarded + p->events;
+	u->events_discarded += p->events_discarded - before + p->events;
 	s->w->count.discarded += p->events;
+}
+
+/* What was WRITTEN of the buffer, or was not. */
+static void account(struct bht_ctf_stream *s, bool written)
+{
+	uint64_t before = s->discarded;
+	struct bht_ctf_packet p;
+
+	for (unsigned i = 0; i < s->n; i += p.packet_size / 8 / sizeof(*s->record)) {
+		memcpy(&p, s->record + i, sizeof(p));
+		if (!written) {
+			not_written(s, &p, before);
+		} else {
+			s->written += p.events;
+			s->discarded = p.events_discarded;
+			s->w->count.events += p.events;
+		}
+		before = p.events_discarded;
+	}
+}
+
+static int write_buffer(struct bht_ctf_stream *s)
+{
+	const size_t size = s->n * sizeof(*s->record);
+	int fd = open_stream(s, 0);
+
+	if (fd < 0)
+		return fd;
+	int rc = write_all(fd, s->record, size, s->offset);
+	/* Some packets of them are none; the next ones take their place. */
+	if (rc && ftruncate(fd, (off_t)s->offset))
+		rc = -errno;
+	if (close(fd) && !rc)
+		rc = -errno;
+	if (rc)
+		return rc;
+	s->offset += size;
+	s->w->count.bytes += size;
+	return 0;
 }
 
 int bht_ctf_flush(struct bht_ctf_stream *s)
 {
-	int rc = 0;
-
 	if (!s->record)
 		return 0;
-	if (s->unsaid.events_discarded)
-		rc = say_unsaid(s);
-	if (!rc)
-		rc = write_packet(s, &s->p, s->record, s->n);
-	if (rc)
-		not_written(s, &s->p);
+	seal(s);
+	const int rc = write_buffer(s);
+	account(s, !rc);
 	free(s->record);
 	s->record = NULL;
 	return rc;
-}
-
-/* Begins a packet without events. */
-static int begin(struct bht_ctf_stream *s, uint32_t tid, uint64_t time)
-{
-	s->record = malloc(BHT_CTF_PACKET);
-	s->n = BHT_CTF_HEADER;
-	s->p = (struct bht_ctf_packet){ .key = s->p.key,
-					.timestamp_begin = time,
-					.timestamp_end = time,
-					.content_size = sizeof(s->p) * 8,
-					.events_discarded = s->discarded,
-					.tid = tid };
-	return s->record ? 0 : -ENOMEM;
 }
 
 static int put_loss(struct bht_ctf_stream *s, const struct bht_event *e, uint64_t time)
@@ -304,7 +342,7 @@ static int put_loss(struct bht_ctf_stream *s, const struct bht_event *e, uint64_
 	s->p.events_discarded += told;
 	s->p.loss = (uint8_t)((bht_loss_reason(e) & 0xf) | (count ? BHT_CTF_COUNTED : 0));
 	if (no_room)
-		not_written(s, &s->p);
+		not_written(s, &s->p, s->discarded);
 	return rc ? rc : no_room;
 }
 
@@ -313,7 +351,7 @@ static void append(struct bht_ctf_stream *s, const struct bht_event *e, uint64_t
 	const unsigned id = bht_event_id(e), text_at = s->w->layout.text_at[id];
 	struct bhp_record *r = &s->record[s->n];
 
-	s->p.content_size = s->n * sizeof(*r) * 8 + bits;
+	s->p.content_size = (s->n - s->at) * sizeof(*r) * 8 + bits;
 	s->p.timestamp_end = time;
 	s->p.events++;
 	s->n += bht_ctf_records(bits);
@@ -337,11 +375,13 @@ int bht_ctf_put(struct bht_ctf_stream *s, const struct bht_event *e)
 		return put_loss(s, e, time);
 	if (!bits)
 		return -EINVAL;
-	if (s->record && (s->p.tid != e->tid || s->n + bht_ctf_records(bits) > PACKET))
+	if (s->record && (s->p.tid != e->tid || bht_ctf_records(bits) > room(s)))
+		seal(s);
+	if (s->record && s->at == s->n && s->n + PAGE > BUFFER)
 		rc = bht_ctf_flush(s);
-	if (!s->record && begin(s, e->tid, time)) {
+	if ((!s->record || s->at == s->n) && begin(s, e->tid, time)) {
 		s->p.events = 1;
-		not_written(s, &s->p);
+		not_written(s, &s->p, s->discarded);
 		return -ENOMEM;
 	}
 	append(s, e, time, bits);

@@ -37,6 +37,10 @@ struct bht_ctf_packet {
 	uint8_t ended; /* the stream was closed: nothing follows */
 };
 
+/* A write that SIGKILL cuts short ends between two pages. So no packet crosses into another one: the file
+ * has whole packets at any moment. */
+enum { BHT_CTF_PAGE = 4096 };
+
 enum { BHT_CTF_COUNTED = 0x10, BHT_CTF_HEADER = sizeof(struct bht_ctf_packet) / sizeof(struct bhp_record) };
 
 _Static_assert(sizeof(struct bht_ctf_key) == sizeof(struct bhp_record), "the key of a packet has a gap");

@@ -89,7 +89,8 @@ static uint32_t traits_of(const struct bht_scheme *s)
 	       (a->lists_pending_only ? BHT_TRAIT_LISTS_PENDING : 0) |
 	       (bht_has(s, BHT_BH_flag) ? 0 : BHT_TRAIT_FLAG_UNKNOWN) |
 	       (bht_has(s, BHT_LOOP_iteration) ? 0 : BHT_TRAIT_CANNOT_TURN) |
-	       (a->notifies == BHT_WHEN_ASKED ? BHT_TRAIT_ASKS : 0);
+	       (a->notifies == BHT_WHEN_ASKED ? BHT_TRAIT_ASKS : 0) |
+	       (a->notifies == BHT_WHEN_EFFECTIVE || a->notifies == BHT_WHEN_ALWAYS ? BHT_TRAIT_NOTIFIES : 0);
 }
 
 /* The descriptor in MEMBER: *FD, which is -1 for one that is not in use; *KIND is what it is. */

@@ -252,6 +252,7 @@ static void undertaken(struct bht_case *c, const struct clue *k)
 /* Which rule fits best, and why it is no more than that. */
 static enum bht_rule_id guess(const struct bht_case *c, const struct bht_loop *loop, char *why, size_t size)
 {
+	const bool taken = loop->traits & BHT_TRAIT_NOTIFIES && loop->notifier_fd >= 0;
 	const struct bht_thread *held = bht_held_thread(c);
 	char who[80];
 
@@ -269,17 +270,18 @@ static enum bht_rule_id guess(const struct bht_case *c, const struct bht_loop *l
 	if (loop->traits & BHT_TRAIT_ASKS)
 		snprintf(why, size,
 			 "Nobody notified it, or somebody saw notify_me before that was set (notify-skipped), or "
-			 "another "
-			 "thread took the notification (notify-stolen): memory is the same.");
+			 "another thread took the notification (notify-stolen): memory is the same.");
 	else if (loop->notifier_fd < 0)
 		snprintf(why, size, "It has no notifier that could have been written.");
-	else
+	else if (taken)
 		snprintf(why, size,
 			 "Whoever schedules here writes the notifier, so somebody else than the loop has read it; or "
-			 "the "
-			 "flag was set in another way (notify-missing): memory is the same.");
-	return loop->traits & BHT_TRAIT_ASKS || loop->notifier_fd < 0 ? BHT_RULE_NOTIFY_MISSING
-								      : BHT_RULE_NOTIFY_STOLEN;
+			 "the flag was set in another way (notify-missing): memory is the same.");
+	else
+		snprintf(why, size,
+			 "Nobody notified it, or another thread took the notification (notify-stolen): memory is the "
+			 "same.");
+	return taken ? BHT_RULE_NOTIFY_STOLEN : BHT_RULE_NOTIFY_MISSING;
 }
 
 /* That the wakeup was lost is certain; by which mechanism only a history could tell. */

@@ -23,7 +23,7 @@ for link in libbh.so libbh.so.0; do
 	[ -f "$(readlink -f "$dest$lib/$link")" ] || fail "$link leads nowhere"
 done
 # What is not public stays here.
-[ "$(find "$dest$prefix/include" -type f)" = "$dest$prefix/include/bh.h" ] || fail "more headers than bh.h"
+[ "$(cd "$dest$prefix/include" && find . -type f | sort | xargs)" = "./bh-uv.h ./bh.h" ] || fail "other headers than bh.h and bh-uv.h"
 grep -rlI "$dest" "$dest$lib/pkgconfig" && fail "DESTDIR got into the result"
 
 cat >"$work/example.c" <<-'EOF'

@@ -168,9 +168,17 @@ static void test_packets(void **state)
 			assert_int_equal(bht_ctf_flush(stream[0]), 0);
 	}
 	const struct bht_ctf_count count = bht_ctf_count(writer);
-	assert_true(count.events > 29990 && count.events <= 30000 && count.bytes > 32 * count.events);
+	assert_true(count.events > 30000 - BHT_CTF_PACKET / 32 && count.events <= 30000 &&
+		    count.bytes > 32 * count.events);
 	closed();
 	compare();
+	/* A recorder that is killed leaves the pages that it has written: whole packets. */
+	load("history/stream-0");
+	for (size_t at = 0, size; at < length; at += size) {
+		size = ((struct bht_ctf_packet *)(content + at))->packet_size / 8;
+		assert_in_range(size, sizeof(struct bht_ctf_packet), BHT_CTF_PAGE);
+		assert_int_equal(at / BHT_CTF_PAGE, (at + size - 1) / BHT_CTF_PAGE);
+	}
 }
 
 static void test_merged(void **state)
