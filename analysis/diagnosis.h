@@ -78,6 +78,7 @@ struct bht_diagnosis {
 	unsigned n_findings;
 	char reasons[BHT_REASONS_MAX][BHT_LINE]; /* why something is undecidable */
 	unsigned n_reasons;
+	unsigned n_lasting; /* of them: another look will not tell */
 	uint64_t n_events;
 	uint64_t lost_events;        /* that the history is known to lack */
 	char loss_why[BHT_LINE];     /* "" when nothing is missing */

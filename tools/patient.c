@@ -102,6 +102,11 @@ static int look(struct patient *p)
 	return bht_diagnose(&p->ev, p->history, p->late_ns, &p->d);
 }
 
+static bool only_time_can_tell(const struct bht_diagnosis *d)
+{
+	return d->verdict == BHT_UNDECIDABLE && d->n_reasons > d->n_lasting;
+}
+
 /* A verdict that only time can decide (a producer on its way, a thread without
  * CPU) is looked at again. */
 static int settle(struct patient *p)
@@ -112,8 +117,8 @@ static int settle(struct patient *p)
 		patient_nap(GAP_MS);
 		int r = look(p);
 		enum bht_settled settled = r ? BHT_SETTLED : bht_settled(&p->ev);
-		if (r != 0 || (settled == BHT_SETTLED && p->d.verdict != BHT_UNDECIDABLE) ||
-		    patient_now_ms() >= deadline || interrupted)
+		if (r != 0 || (settled == BHT_SETTLED && !only_time_can_tell(&p->d)) || patient_now_ms() >= deadline ||
+		    interrupted)
 			return r;
 		if (settled != BHT_LOOK_AGAIN)
 			patient_start_over(p);

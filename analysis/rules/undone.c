@@ -218,6 +218,7 @@ static const char *hidden(const struct bht_case *c, const struct bht_loop *loop)
 static void not_asked(struct bht_case *c)
 {
 	const struct bht_sample *s = &c->ev->last;
+	const unsigned before = c->d->n_reasons;
 
 	for (size_t i = 0; i < s->n_loops; i++) {
 		const struct bht_loop *loop = &s->loops[i];
@@ -232,6 +233,7 @@ static void not_asked(struct bht_case *c)
 				   "bhtrace record --via bpf while it happens",
 				   loop->adapter, what);
 	}
+	c->d->n_lasting += c->d->n_reasons - before;
 }
 
 /* A loop that nobody polls may be left over; when that is so of all of them, a thread was missed, or is elsewhere. */

@@ -7,7 +7,7 @@
 #   MESSAGES=N                     of node, instead of 20000
 # shellcheck source-path=SCRIPTDIR source=common.bash disable=SC2317 # parts are called by name
 . "$(dirname "$0")/common.bash"
-parts=(libuv running watched node qemu_img impossible)
+parts=(libuv running watched node node_watched qemu_img impossible)
 messages=${MESSAGES:-20000}
 
 # record OPTION...: in the background; sets $recorder and $words, the file of its last words.
@@ -125,19 +125,27 @@ node() {
 }
 
 # The kernel's counters, while the program is still there.
+# watch_until SIGNAL REGEXP: the target that was started last begins with SIGNAL, when its probes are there, and has
+# done when it says REGEXP; $did and $watch_log are what the two have said.
+watch_until() {
+	local target=$pid watcher
+	did=$log
+	start "$BHTRACE" watch -p "$target" --json --interval 200ms
+	watcher=$pid watch_log=$log
+	wait_until 20 grep -q '"probes at functions of libuv' "$watch_log" || fail "watch: $(cat "$watch_log")"
+	kill -"$1" "$target"
+	wait_until 240 grep -q "$2" "$did" || fail "watch: $(cat "$did")"
+	sed 1q <(tail -n 0 -f "$watch_log") >/dev/null # one more table
+	kill -INT "$watcher"
+	wait "$watcher" || fail "watch: exit $?: $(tail -n 3 "$watch_log" | head -c 2000)"
+	stop "$target"
+}
+
 watched() {
 	libuv_program || { echo "watched: skipped, no libuv"; return; }
 	start_ready "$work/uv-pingpong" 20000 3 go stay
-	local target=$pid did=$log watcher
-	start "$BHTRACE" watch -p "$target" --json --interval 200ms
-	watcher=$pid
-	wait_until 20 grep -q '"probes at functions of libuv' "$log" || fail "watched: $(cat "$log")"
-	kill -USR1 "$target"
-	wait_until 60 grep -q '^did' "$did" || fail "watched: $(cat "$did")"
-	sed 1q <(tail -n 0 -f "$log") >/dev/null # one more table
-	kill -INT "$watcher"
-	wait "$watcher" || fail "watch: exit $?: $(cat "$log")"
-	python3 - "$log" "$(word sends "$did")" "$(word callbacks "$did")" <<-'EOF' || fail "watched: $(tail -n 2 "$log")"
+	watch_until USR1 '^did'
+	python3 - "$watch_log" "$(word sends "$did")" "$(word callbacks "$did")" <<-'EOF' || fail "watched: $(tail -n 2 "$watch_log")"
 		import json, sys
 		lines = [json.loads(l) for l in open(sys.argv[1])]
 		table = [l for l in lines if "bottom_halves" in l][-1]
@@ -146,7 +154,25 @@ watched() {
 		assert row["schedules"] == int(sys.argv[2]) and row["executions"] == int(sys.argv[3]), row
 		assert table["totals"]["raised"] == 0, table["totals"]
 	EOF
-	stop "$target"
+}
+
+# Each of the two ports is sent to once for each message; their few sends of their own come on top.
+node_watched() {
+	type -P node >/dev/null || { echo "node_watched: skipped, it is not here"; return; }
+	start_ready "$(type -P node)" tests/foreign/node-pingpong.js "$messages" go
+	watch_until USR2 '^sent'
+	python3 - "$watch_log" "$messages" <<-'EOF' || fail "node_watched: $(tail -n 2 "$watch_log" | head -c 2000)"
+		import json, sys
+		lines = [json.loads(l) for l in open(sys.argv[1])]
+		table = [l for l in lines if "bottom_halves" in l][-1]
+		count = int(sys.argv[2])
+		ports = [r for r in table["bottom_halves"] if r["schedules"] >= count // 2]
+		for r in ports:
+		    print(f"node, {count} messages, watched: {r['schedules']} sends, {r['coalesced']} coalesced, {r['executions']} run")
+		    assert count <= r["schedules"] <= count + 10, r
+		assert len(ports) == 2, ports
+		assert table["totals"]["raised"] == 0 and table["totals"]["evicted"] == 0, table["totals"]
+	EOF
 }
 
 qemu_img() {
