@@ -157,6 +157,18 @@ static int open_history(struct bht_recorded *p, struct bht_source **history, str
 	return 0;
 }
 
+/* Whether only the end of an execution is recorded: by a heavy recorder, or by one between a program and a loop
+ * of others (probes/uv/). */
+static bool leaves_beginnings_out(const struct bht_evidence *ev)
+{
+	const struct bht_sample *s = &ev->last;
+	bool put_between = false;
+
+	for (size_t i = 0; i < s->n_loops; i++)
+		put_between |= *s->loops[i].adapter && !(s->loops[i].traits & BHT_TRAIT_FOREIGN);
+	return ev->recorder != BHT_BY_FLIGHT || put_between;
+}
+
 static int open_process(const char *path, struct bht_recorded *p, struct bht_source **history,
 			struct bht_refusal *refusal)
 {
@@ -165,7 +177,7 @@ static int open_process(const char *path, struct bht_recorded *p, struct bht_sou
 	if (!p->path)
 		return bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", path);
 	int rc = p->kept ? bht_snapshot_open(p->path, &p->ev, history, refusal) : open_history(p, history, refusal);
-	if (rc || !*history || p->ev.recorder == BHT_BY_FLIGHT)
+	if (rc || !*history || !leaves_beginnings_out(&p->ev))
 		return rc;
 	*history = bht_whole_history(*history, p, 1);
 	return *history ? 0 : bht_refuse(refusal, -ENOMEM, 0, "%s: no memory", path);

@@ -124,6 +124,33 @@ privileged() {
 	refused "a set-user-ID program" 5 "set-user-ID"
 }
 
+# What is recorded of it is what it counts itself.
+recorded() {
+	local target did recorder
+	"${CC:-gcc}" -O2 -g tests/foreign/uv-pingpong.c -o "$work/uv-pingpong" -pthread -luv || { fail "uv-pingpong"; return; }
+	start_ready "$BHTRACE" run --flight=4M -- "$work/uv-pingpong" 20000 3 go stay
+	target=$pid did=$log
+	start "$BHTRACE" record --via flight -o "$work/recording" -p "$target"
+	recorder=$pid
+	wait_until 20 test -e "$work/recording" || fail "no recording: $(cat "$log")"
+	kill -USR1 "$target"
+	wait_until 60 grep -q '^did' "$did" || fail "uv-pingpong: $(cat "$did")"
+	kill -INT "$recorder"
+	wait "$recorder" || fail "record: exit $?: $(cat "$log")"
+	bhtrace report "$work/recording" --json
+	python3 - "$work/report" "$did" <<-'EOF' || fail "recorded: $(head -c 2000 "$work/report" "$work/error")"
+		import json, re, sys
+		report, did = json.load(open(sys.argv[1])), dict(re.findall(r"(\w+)=(\d+)", open(sys.argv[2]).read()))
+		rows = [r for l in report["processes"][0]["loops"] for r in l["bottom_halves"]]
+		row = max(rows, key=lambda r: r["counts"]["schedules"])
+		counts, gaps = row["counts"], row["gaps"]["count"]
+		print("recorded:", counts["schedules"], "sends,", counts["executions"], "callbacks,", gaps, "gaps")
+		assert counts["schedules"] == int(did["sends"]) and counts["executions"] == int(did["callbacks"]), (counts, did)
+		assert gaps == counts["executions"], row
+	EOF
+	stop "$target"
+}
+
 rounds=()
 if [ "$(nproc)" -ge 2 ]; then
 	hangs proved
@@ -132,6 +159,7 @@ if [ "$(nproc)" -ge 2 ]; then
 	survives_kill
 fi
 controls
+recorded
 unchanged
 refusals
 [ $failed -eq 0 ]
