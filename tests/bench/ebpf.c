@@ -224,7 +224,9 @@ static double under_record(struct bench_set *set, const struct child *c, unsigne
 			   struct traced *t)
 {
 	const struct bhb_options o = { .ticks_per_ns = ticks_per_ns };
-	const struct bhb_sink sink = { on_event, on_lost, on_begin, on_end, t };
+	const struct bhb_sink sink = {
+		.event = on_event, .lost = on_lost, .begins = on_begin, .ends = on_end, .arg = t
+	};
 	char why[BHB_WHY];
 	struct bhb_capture *capture = bhb_capture_open(&o, &sink, why);
 
@@ -249,7 +251,7 @@ static double under_record(struct bench_set *set, const struct child *c, unsigne
 static double under_watch(struct bench_set *set, const struct child *c, unsigned long events, unsigned a_second)
 {
 	const struct bhb_monitor_options o = { .everybody = false };
-	const struct bhb_monitor_sink sink = { on_overdue, on_process, on_process, NULL };
+	const struct bhb_monitor_sink sink = { .overdue = on_overdue, .begins = on_process, .ends = on_process };
 	char why[BHB_WHY];
 	struct bhb_monitor *monitor = bhb_monitor_open(&o, &sink, why);
 
@@ -376,8 +378,8 @@ static void print_sizes(void)
 {
 	const struct bhb_options o = { .ticks_per_ns = ticks_per_ns, .kernel = true };
 	const struct bhb_monitor_options m = { .everybody = false };
-	const struct bhb_sink sink = { on_event, on_lost, on_begin, on_end, NULL };
-	const struct bhb_monitor_sink watch = { on_overdue, on_process, on_process, NULL };
+	const struct bhb_sink sink = { .event = on_event, .lost = on_lost, .begins = on_begin, .ends = on_end };
+	const struct bhb_monitor_sink watch = { .overdue = on_overdue, .begins = on_process, .ends = on_process };
 	char why[BHB_WHY];
 	unsigned programs;
 	double insns;
