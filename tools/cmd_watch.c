@@ -127,7 +127,9 @@ static int on_look(void *arg, uint32_t pid, char why[BHB_WHY])
 static int open_monitor(struct watch *w)
 {
 	const struct bhb_monitor_options o = { .everybody = w->o->all, .overdue_ns = w->o->overdue_ns };
-	const struct bhb_monitor_sink sink = { on_overdue, on_begins, on_ends, on_look, w };
+	const struct bhb_monitor_sink sink = {
+		.overdue = on_overdue, .begins = on_begins, .ends = on_ends, .look = on_look, .arg = w
+	};
 	const struct foreign_ops ops = { probe, know, is_probed, .calls = false };
 	char why[BHB_WHY] = "";
 

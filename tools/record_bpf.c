@@ -186,7 +186,9 @@ static int open_capture(struct bpf *f)
 {
 	const struct record_request *q = f->q;
 	const struct foreign_ops ops = { probe, know, is_probed, .calls = !q->no_kernel };
-	const struct bhb_sink sink = { on_event, on_lost, on_begins, on_ends, look, f };
+	const struct bhb_sink sink = {
+		.event = on_event, .lost = on_lost, .begins = on_begins, .ends = on_ends, .look = look, .arg = f
+	};
 	const struct bhb_options options = { .everybody = q->all,
 					     .begins = q->begins,
 					     .kernel = !q->no_kernel,
